@@ -1,0 +1,213 @@
+"""django-q2's Broker on the run table: `dequeue` claims runs for the workers that are idle now.
+
+Nothing is claimed for a busy worker, so nothing waits behind a long run while another host
+idles. Payloads hold ids and nothing else. (This module and `cluster` alone import django_q.)
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from django.db import DatabaseError, connections
+
+from django_defer.board import Board
+from django_defer.claims import Claim, claim, waiting_queues
+from django_defer.conf import conf
+from django_defer.connections import drop
+from django_defer.django_q2 import Broker, SignedPackage
+from django_defer.durations import parse_duration
+from django_defer.exceptions import DeferError
+from django_defer.wakeup import CHANNEL, WINDOW
+
+logger = logging.getLogger(__name__)
+
+LONGEST_WAIT: Final = 1.0  # seconds between two looks when nothing wakes us
+SQLITE_LOOK: Final = 0.05  # seconds between two looks at SQLite's data_version
+QUEUES_LOOK: Final = 5.0  # seconds between two looks for queues that no code names
+_TARGET: Final = "django_defer.executor.work"
+
+
+class RunBroker(Broker):  # type: ignore[misc]
+    """Takes work from the run table. Holds no connection of its own: it uses Django's."""
+
+    def __init__(
+        self,
+        using: str,
+        cluster: UUID,
+        queues: Sequence[str],
+        keys: Sequence[str],
+        board: Board,
+        *,
+        serves_all: bool = False,
+    ) -> None:
+        self.using = using
+        self.cluster = cluster
+        self.queues = list(queues)
+        self.serves_all = serves_all
+        self._queues_seen = 0.0
+        self.keys = list(keys)
+        self.board = board
+        self._turn = 0
+        self._pause = 0.0
+        self._listening: object = None
+        self._data_version: int | None = None
+        self._look_again = False
+        self._notified = False
+        super().__init__(",".join(queues))
+
+    # -- what django-q2 asks of a broker ---------------------------------------------------
+
+    def dequeue(self) -> list[tuple[str, str]]:
+        """Wait until there is something to do; return a task for each claim. Never raises:
+        django-q2's pusher would sleep 10 s and end."""
+        try:
+            tasks = self._claim() or self._wait_then_claim()
+        except Exception as error:  # noqa: BLE001
+            self._back_off(error)
+            return []
+        self._pause = 0.0
+        return tasks
+
+    def enqueue(self, task: object) -> None:
+        """Refuse: runs are enqueued by calling a background function."""
+        raise DeferError(
+            "django-defer's broker takes no django-q2 tasks: call a function decorated with "
+            "@defer, or keep a qcluster of your own for async_task()."
+        )
+
+    def ping(self) -> bool:
+        """Answer django-q2 without asking the database."""
+        return True
+
+    def info(self) -> str:
+        """Name this broker."""
+        return "django-defer"
+
+    def set_stat(self, key: str, value: str, timeout: int) -> None:
+        """Do nothing: the cluster's row is its status."""
+
+    def get_stat(self, key: str) -> None:
+        """Return nothing: the cluster's row is its status."""
+
+    @staticmethod
+    def get_cache() -> None:
+        """Use no cache."""
+
+    # -- claiming --------------------------------------------------------------------------
+
+    def _claim(self) -> list[tuple[str, str]]:
+        """Claim for idle workers, beginning with another queue each time."""
+        self.board.drain_wakes()
+        self._notified = False
+        if self.board.is_stopping or self.board.is_stale:
+            return []
+        self._find_queues()
+        slots = {f"{slot}.{self.board.generation(slot)}": slot for slot in self.board.idle_slots()}
+        pairs: list[tuple[str, Claim]] = []
+        for offset in range(len(self.queues)):
+            queue = self.queues[(self._turn + offset) % len(self.queues)]
+            free = [worker for worker in slots if worker not in dict(pairs)]
+            if not free:
+                break
+            pairs += claim(self.using, queue, self.cluster, free, self.keys)
+        self._turn += 1
+        return [self._task(slots[worker], mine) for worker, mine in pairs]
+
+    def _find_queues(self) -> None:
+        """Serve queues that no code names too, unless told which ones to serve."""
+        now = time.monotonic()
+        if self.serves_all and now - self._queues_seen > QUEUES_LOOK:
+            self._queues_seen = now
+            self.queues = sorted({*self.queues, *waiting_queues(self.using)})
+
+    def _task(self, slot: int, mine: Claim) -> tuple[str, str]:
+        payload = {
+            "id": mine.run_id.hex,
+            "name": mine.run_id.hex,
+            "func": _TARGET,
+            "args": ([mine.as_list()],),
+            "kwargs": {},
+            "slot": slot,
+            "save": False,
+            "timeout": -1,
+        }
+        return mine.run_id.hex, SignedPackage.dumps(payload)
+
+    # -- waiting -----------------------------------------------------------------------------
+
+    def _wait_then_claim(self) -> list[tuple[str, str]]:
+        self._wait()
+        return self._claim()
+
+    def _wait(self) -> None:
+        """Return when a worker became idle, when the database has news, or after a while."""
+        if self._look_again:
+            self._look_again = False
+            time.sleep(WINDOW)
+            return
+        if not self.board.idle_slots():
+            self._select([], LONGEST_WAIT)
+            return
+        vendor = connections[self.using].vendor
+        if vendor == "postgresql" and conf.listen:
+            self._wait_for_notification()
+        elif vendor == "sqlite":
+            self._wait_for_sqlite()
+        else:
+            self._select([], parse_duration(conf.poll_interval).total_seconds())
+
+    def _select(self, sockets: list[Any], seconds: float) -> bool:
+        readable, _, _ = select.select([self.board.wake_fd, *sockets], [], [], seconds)
+        return any(source is not self.board.wake_fd for source in readable)
+
+    def _wait_for_notification(self) -> None:
+        """Wait on the LISTEN socket. Every notification is followed by a second look a window
+        later, since another one may have been throttled away."""
+        connection = connections[self.using]
+        connection.ensure_connection()
+        raw = connection.connection
+        if self._listening is not raw:
+            raw.add_notify_handler(self._on_notification)
+            with connection.cursor() as cursor:
+                cursor.execute(f"LISTEN {CHANNEL}")
+            self._listening = raw
+            return  # what was enqueued before this was announced to nobody: look now
+        if not self._notified:
+            self._look_again = self._select([raw.fileno()], LONGEST_WAIT)
+
+    def _on_notification(self, notification: object) -> None:
+        self._notified = self._look_again = True
+
+    def _wait_for_sqlite(self) -> None:
+        """Look at data_version, which changes when another connection has written."""
+        until = time.monotonic() + LONGEST_WAIT
+        while time.monotonic() < until:
+            with connections[self.using].cursor() as cursor:
+                cursor.execute("PRAGMA data_version")
+                version = cursor.fetchone()[0]
+            if version != self._data_version:
+                self._data_version = version
+                return
+            readable, _, _ = select.select([self.board.wake_fd], [], [], SQLITE_LOOK)
+            if readable:
+                return
+
+    def _back_off(self, error: Exception) -> None:
+        """Say once what is wrong, and try again 0.1 to 2 s later."""
+        is_busy = "locked" in str(error)  # SQLite's writer is busy: usual, and over soon
+        if not self._pause and not is_busy:
+            logger.warning(
+                "database.unreachable cannot claim: %s",
+                str(error).strip() or type(error).__name__,
+                exc_info=None if isinstance(error, DatabaseError) else error,
+                extra={"event": "database.unreachable"},
+            )
+        if not is_busy:
+            drop(self.using)
+        self._pause = min(max(self._pause * 2, 0.1), 2.0)
+        time.sleep(0.05 if is_busy else self._pause)

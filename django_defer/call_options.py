@@ -1,0 +1,92 @@
+"""The options of one enqueue: what `f.using(…)` accepts, checked where they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from django_defer.durations import parse_duration
+from django_defer.exceptions import InvalidOption
+
+LATER = frozenset({"discard_after", "metadata", "key"})
+KNOWN = ("delay", "run_after", "priority", "queue", "label")
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """Options for one enqueue; None means: as the function says."""
+
+    delay: timedelta | None = None
+    run_after: datetime | None = None
+    priority: int | None = None
+    queue: str | None = None
+    label: str = ""
+
+    def merge(self, options: Mapping[str, Any]) -> CallOptions:
+        """Return these with `options` on top. `queue_name` is accepted for `queue`."""
+        given = dict(options)
+        if "queue_name" in given:
+            if "queue" in given:
+                raise InvalidOption("queue= and queue_name= are the same option: give one.")
+            given["queue"] = given.pop("queue_name")
+        if given.get("delay") is not None and given.get("run_after") is not None:
+            raise InvalidOption("delay= and run_after= contradict each other: give one.")
+        merged = self
+        for name, value in given.items():
+            if name in LATER:
+                raise InvalidOption(f"The option {name}= is not built yet; leave it out.")
+            if name not in KNOWN:
+                raise InvalidOption(f"Unknown option {name}=. Known: {', '.join(KNOWN)}.")
+            merged = replace(merged, **_PARSERS[name](value))
+        return merged
+
+
+def _delay(value: Any) -> dict[str, Any]:
+    if value is None:
+        return {"delay": None}
+    return {"delay": parse_duration(value, name="delay"), "run_after": None}
+
+
+def _run_after(value: Any) -> dict[str, Any]:
+    if value is None:
+        return {"run_after": None}
+    if isinstance(value, timedelta):  # Django's own meaning of a timedelta here: from now
+        return _delay(value)
+    if not isinstance(value, datetime):
+        raise InvalidOption(f"run_after={value!r}: write an aware datetime or a timedelta.")
+    if timezone.is_naive(value):
+        raise InvalidOption(
+            f"run_after={value!r} has no time zone: write django.utils.timezone.make_aware(…)."
+        )
+    return {"run_after": value, "delay": None}
+
+
+def _priority(value: Any) -> dict[str, Any]:
+    if isinstance(value, bool) or not isinstance(value, int) or not -100 <= value <= 100:
+        raise InvalidOption(f"priority={value!r}: write a whole number from -100 to 100.")
+    return {"priority": value}
+
+
+def _queue(value: Any) -> dict[str, Any]:
+    if not isinstance(value, str) or not 0 < len(value) <= 50:
+        raise InvalidOption(f"queue={value!r}: write a name of 1 to 50 characters.")
+    return {"queue": value}
+
+
+def _label(value: Any) -> dict[str, Any]:
+    if not isinstance(value, str) or len(value) > 200:
+        raise InvalidOption(f"label={value!r}: write a text of at most 200 characters.")
+    return {"label": value}
+
+
+_PARSERS = {
+    "delay": _delay,
+    "run_after": _run_after,
+    "priority": _priority,
+    "queue": _queue,
+    "label": _label,
+}

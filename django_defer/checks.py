@@ -1,0 +1,1 @@
+"""System checks. Placeholder until each id has its function."""

@@ -1,0 +1,150 @@
+"""Claim queued runs for idle workers, and give claims back.
+
+A claim is a durable commit that writes who has the run (`claim_id`, cluster, worker) and the
+attempt number it reserves. It takes only functions that this code knows, and only while its own
+cluster row exists, so a cluster that was declared dead claims nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.db import connections, transaction
+
+from django_defer.clock import DatabaseNow
+from django_defer.models import BackgroundFunction, Cluster, Queue, Run
+from django_defer.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's right to one attempt at one run. Every later write names `claim_id`."""
+
+    run_id: UUID
+    claim_id: UUID
+    attempt: int
+
+    def as_list(self) -> list[Any]:
+        """Return ids only, as plain data, for the trip to the worker."""
+        return [self.run_id.hex, self.claim_id.hex, self.attempt]
+
+    @classmethod
+    def from_list(cls, data: Sequence[Any]) -> Claim:
+        """Read what `as_list` wrote."""
+        return cls(UUID(data[0]), UUID(data[1]), int(data[2]))
+
+
+_POSTGRESQL = """
+WITH picked AS MATERIALIZED (
+    SELECT id, priority FROM {run}
+    WHERE state = 'queued' AND queue = %(queue)s AND function = ANY(%(keys)s)
+      AND function <> ALL(ARRAY(SELECT key FROM {function} WHERE paused_at IS NOT NULL))
+    ORDER BY priority DESC, id
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+), numbered AS (
+    SELECT id, row_number() OVER (ORDER BY priority DESC, id) AS n FROM picked
+)
+UPDATE {run} AS run
+SET state = 'claimed', claimed_at = clock_timestamp(), attempt = attempt + 1,
+    cluster = %(cluster)s, worker = (%(workers)s::text[])[n], claim_id = (%(claims)s::uuid[])[n]
+FROM numbered
+WHERE run.id = numbered.id
+  AND EXISTS (SELECT 1 FROM {cluster} WHERE id = %(cluster)s)
+  AND NOT EXISTS (SELECT 1 FROM {queue} WHERE name = %(queue)s AND paused_at IS NOT NULL)
+RETURNING run.id, run.claim_id, run.attempt, n
+"""
+
+
+# A loose index scan: one look-up a queue, however many rows wait in it.
+_WAITING_QUEUES = """
+WITH RECURSIVE found(name) AS (
+    SELECT (SELECT queue FROM {run} WHERE state = 'queued' ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT (SELECT queue FROM {run} WHERE state = 'queued' AND queue > found.name
+            ORDER BY queue LIMIT 1)
+    FROM found WHERE found.name IS NOT NULL
+)
+SELECT name FROM found WHERE name IS NOT NULL
+"""
+
+
+def waiting_queues(using: str) -> list[str]:
+    """Return the names of the queues in which runs are waiting."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(_WAITING_QUEUES.format(run=Run._meta.db_table))
+        return [name for (name,) in cursor.fetchall()]
+
+
+def claim(
+    using: str, queue: str, cluster: UUID, workers: Sequence[str], keys: Sequence[str]
+) -> list[tuple[str, Claim]]:
+    """Claim at most one run of `queue` for each of `workers`; return (worker, claim) pairs.
+
+    The first worker gets the run that is first in line. `keys` are the functions that may run.
+    """
+    if not workers or not keys:
+        return []
+    if connections[using].vendor == "postgresql":
+        return _claim_postgresql(using, queue, cluster, workers, keys)
+    return _claim_sqlite(using, queue, cluster, workers, keys)
+
+
+def _claim_postgresql(
+    using: str, queue: str, cluster: UUID, workers: Sequence[str], keys: Sequence[str]
+) -> list[tuple[str, Claim]]:
+    sql = _POSTGRESQL.format(
+        run=Run._meta.db_table,
+        function=BackgroundFunction._meta.db_table,
+        cluster=Cluster._meta.db_table,
+        queue=Queue._meta.db_table,
+    )
+    values = {
+        "queue": queue,
+        "keys": list(keys),
+        "limit": len(workers),
+        "cluster": cluster,
+        "workers": list(workers),
+        "claims": [uuid4() for _ in workers],
+    }
+    with connections[using].cursor() as cursor:
+        cursor.execute(sql, values)
+        rows = sorted(cursor.fetchall(), key=lambda row: int(row[3]))
+    return [(workers[n - 1], Claim(run, claim_id, attempt)) for run, claim_id, attempt, n in rows]
+
+
+def _claim_sqlite(
+    using: str, queue: str, cluster: UUID, workers: Sequence[str], keys: Sequence[str]
+) -> list[tuple[str, Claim]]:
+    """Do the same under SQLite's one write lock. Looks first: an empty queue takes no lock."""
+    runs = Run.objects.using(using)
+    waiting = (
+        runs.queued()
+        .filter(queue=queue, function__in=keys)
+        .exclude(function__in=BackgroundFunction.objects.using(using).paused().values("key"))
+        .order_by("-priority", "id")
+    )
+    if not waiting.exists():
+        return []
+    claimed: list[tuple[str, Claim]] = []
+    with transaction.atomic(using=using):
+        if not Cluster.objects.using(using).filter(pk=cluster).exists():
+            return []
+        if Queue.objects.using(using).filter(pk=queue, paused_at__isnull=False).exists():
+            return []
+        picked = list(waiting.values_list("pk", "attempt")[: len(workers)])
+        for worker, (pk, attempt) in zip(workers, picked, strict=False):
+            mine = Claim(pk, uuid4(), attempt + 1)
+            runs.filter(pk=pk, state=State.QUEUED).update(
+                state=State.CLAIMED,
+                claimed_at=DatabaseNow(),
+                attempt=mine.attempt,
+                cluster=cluster,
+                worker=worker,
+                claim_id=mine.claim_id,
+            )
+            claimed.append((worker, mine))
+    return claimed

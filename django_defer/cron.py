@@ -1,0 +1,299 @@
+"""Cron schedules: which instants an expression means in a time zone, across clock changes.
+
+The rule is Debian cron's, as cronsim 2.x states it. If neither the minute nor the hour field begins
+with `*`, a schedule names times of day: each fires once, at the end of the gap if spring skips it,
+the first time if autumn repeats it. Otherwise it measures elapsed time: what is skipped does not
+occur, what is repeated occurs twice. Day-of-month and day-of-week must both match if either begins
+with `*`, else one is enough. Slots never depend on where a search starts; in cronsim some do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import zoneinfo
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING, Literal
+
+from django_defer.cron_fields import (
+    FIELD_BOUNDS,
+    FIELD_NAMES,
+    CronFields,
+    parse_fields,
+    split_fields,
+    uses_hash,
+)
+from django_defer.exceptions import InvalidCronExpression
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SECOND, _MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
+# Zone arithmetic overflows near year 1, so searches backwards end before.
+_EARLIEST = datetime(2, 1, 1, tzinfo=UTC)
+_WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_UNITS = ("m", "h", "d")  # of the first three fields
+_STEP = re.compile(r"(?:\*|h|[0-9]{1,2})/([0-9]{1,4})")
+
+
+@dataclass(frozen=True, slots=True)
+class CronWarning:
+    """Something about a schedule that may not be meant; `code` is stable, `message` is not."""
+
+    code: Literal["day_or_day", "uneven_step", "fixed_in_fold"]
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CronSchedule:
+    """A cron expression in a time zone: `CronSchedule("0 8 * * MON", "Europe/Paris")`.
+
+    `key` seeds `H`, which spreads functions over the minutes, hours or days; without an `H` it is
+    forgotten, so that schedules are equal when their expression and time zone are.
+    """
+
+    expression: str
+    timezone: str = "UTC"
+    key: str = field(default="", kw_only=True, repr=False)
+    _fields: CronFields = field(init=False, repr=False, compare=False)
+    _zone: zoneinfo.ZoneInfo = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        fields = parse_fields(self.expression, self.key)
+        object.__setattr__(self, "_fields", fields)
+        object.__setattr__(self, "_zone", _zone(self.timezone))
+        object.__setattr__(self, "expression", " ".join(self.expression.split()))
+        if not uses_hash(self.expression):
+            object.__setattr__(self, "key", "")
+
+    def next_after(self, instant: datetime) -> datetime | None:
+        """Return the first slot after `instant` in UTC, None if the calendar ends before it."""
+        instant = _whole_second(instant)
+        try:
+            return self._next_fixed(instant) if self._fields.fixed else self._next_elapsed(instant)
+        except OverflowError:  # past the year 9999
+            return None
+
+    def previous_before(self, instant: datetime) -> datetime | None:
+        """Return the last slot before `instant` in UTC, None if there is none since year 2.
+
+        It is found by bisection over `next_after`, so the two can't disagree. cronsim's reverse
+        iteration does: after a gap or a repeated hour it can return other slots than forwards.
+        """
+        floor = _whole_second(instant)
+        end = floor if floor == instant else floor + _SECOND
+        span, found = _HOUR, None
+        while found is None:
+            start = max(_EARLIEST, end - span) if end - _EARLIEST > span else _EARLIEST
+            found = self._next_between(start, end)
+            if found is None and start == _EARLIEST:
+                return None
+            span *= 2
+        return self._last_between(found, end)
+
+    def describe(self) -> str:
+        """Return simple schedules in words ("at 08:00 on Monday"), others as `cron "…"`."""
+        minute, hour, day, month, weekday = split_fields(self.expression)
+        when, days = _time_in_words(minute, hour), _days_in_words(day, weekday)
+        words = f'cron "{self.expression}"'
+        if when and days and month == "*":
+            words = when if when.startswith("every") and days == "every day" else f"{when} {days}"
+        return words if self.timezone == "UTC" else f"{words} ({self.timezone})"
+
+    def warnings(self, key: str = "", *, now: datetime | None = None) -> list[CronWarning]:
+        """Return what may surprise about this schedule; `key` names the function in messages.
+
+        Dates and clock changes are looked for from `now`, by default the present.
+        """
+        now = now or datetime.now(UTC)
+        subject = f"{key}: {self.expression!r}" if key else repr(self.expression)
+        found = [_uneven_step(subject, *step) for step in _uneven_steps(self.expression)]
+        if self._fields.day_or:
+            found.append(_day_or_day(subject, list(islice(self._dates_from(self._wall(now)), 3))))
+        if self._fields.fixed and len(self._fields.hours) == 24 and _goes_back(self._zone, now):
+            found.append(_fixed_in_fold(subject, self.timezone))
+        return found
+
+    def _dates_from(self, wall: datetime) -> Iterator[date]:
+        while nominal := self._fields.next_wall_time(wall):
+            yield nominal.date()
+            wall = nominal.replace(hour=0, minute=0) + _DAY
+
+    def _next_fixed(self, instant: datetime) -> datetime | None:
+        """Each wall-clock time in turn, at its first pass or at the end of the gap it is in."""
+        wall = self._wall(instant).replace(second=0) + _MINUTE
+        while nominal := self._fields.next_wall_time(wall):
+            slot = nominal.replace(tzinfo=self._zone).astimezone(UTC)
+            skipped = self._wall(slot) != nominal
+            if skipped:
+                slot = self._end_of_gap(nominal)
+            if slot > instant:
+                return slot
+            # All wall-clock times of a gap share its end: go there at once.
+            wall = (self._wall(slot) if skipped else nominal) + _MINUTE
+        return None
+
+    def _next_elapsed(self, instant: datetime) -> datetime | None:
+        """Follow the clock from one change of the offset to the next, at most a day at a time.
+
+        Within such a stretch wall time and UTC differ by a constant; no zone has ever changed
+        its offset twice within days.
+        """
+        here, wall = instant, self._wall(instant).replace(second=0) + _MINUTE
+        while nominal := self._fields.next_wall_time(wall):
+            offset = self._offset(here)
+            slot = nominal.replace(tzinfo=UTC) - offset
+            stop = min(slot, here + _DAY)
+            if self._offset(stop) != offset:
+                here = self._change_between(here, stop)
+                if slot < here:
+                    return slot
+                wall = _ceil_minute(self._wall(here))
+            elif stop == slot:
+                return slot
+            else:
+                # Nothing matches on the way, whatever the clock does, until a day or two before.
+                here = max(stop, slot - 2 * _DAY)
+                wall = _ceil_minute(self._wall(here))
+        return None
+
+    def _end_of_gap(self, nominal: datetime) -> datetime:
+        """Return the first whole minute that exists after the skipped time `nominal`."""
+        after = nominal.replace(tzinfo=self._zone, fold=0).astimezone(UTC)
+        before = nominal.replace(tzinfo=self._zone, fold=1).astimezone(UTC)
+        end = self._change_between(before, after)
+        wall = self._wall(end)
+        return end + (_ceil_minute(wall) - wall)
+
+    def _change_between(self, before: datetime, after: datetime) -> datetime:
+        """Return the second at which the offset of `before` ends."""
+        offset = self._offset(before)
+        while after - before > _SECOND:
+            middle = _middle(before, after)
+            before, after = (middle, after) if self._offset(middle) == offset else (before, middle)
+        return after
+
+    def _wall(self, instant: datetime) -> datetime:
+        return instant.astimezone(self._zone).replace(tzinfo=None, fold=0)
+
+    def _offset(self, instant: datetime) -> timedelta:
+        return self._wall(instant) - instant.replace(tzinfo=None)
+
+    def _next_between(self, start: datetime, end: datetime) -> datetime | None:
+        """Return the first slot that is after `start` and before `end`."""
+        slot = self.next_after(start)
+        return slot if slot is not None and slot < end else None
+
+    def _last_between(self, slot: datetime, end: datetime) -> datetime:
+        """Return the last slot before `end`, given one."""
+        while end - slot > _SECOND:
+            middle = _middle(slot, end)
+            later = self._next_between(middle - _SECOND, end)
+            slot, end = (later, end) if later else (slot, middle)
+        return slot
+
+
+def _middle(low: datetime, high: datetime) -> datetime:
+    return low + timedelta(seconds=(high - low) // _SECOND // 2)
+
+
+def _ceil_minute(wall: datetime) -> datetime:
+    return wall if wall.second == 0 else wall.replace(second=0) + _MINUTE
+
+
+def _whole_second(instant: datetime) -> datetime:
+    if instant.tzinfo is None:
+        raise ValueError(f"{instant!r} has no time zone; pass an aware datetime.")
+    return instant.astimezone(UTC).replace(microsecond=0)
+
+
+def _zone(name: str) -> zoneinfo.ZoneInfo:
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+        raise InvalidCronExpression(
+            f"{name!r} is not a time zone; {_suggestion(str(name))}"
+        ) from None
+
+
+def _suggestion(name: str) -> str:
+    known = {zone.lower(): zone for zone in zoneinfo.available_timezones()}
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    if near:
+        return f"did you mean {known[near[0]]!r}?"
+    return "write a name of the IANA database, such as 'Europe/Paris' or 'UTC'."
+
+
+def _uneven_steps(expression: str) -> Iterator[tuple[int, int, str]]:
+    for index, text in enumerate(split_fields(expression)):
+        low, high = FIELD_BOUNDS[index]
+        for part in text.split(","):
+            step = _STEP.fullmatch(part)
+            if step and (high - low + 1) % int(step[1]):
+                yield index, int(step[1]), part
+
+
+def _uneven_step(subject: str, index: int, step: int, part: str) -> CronWarning:
+    every = f'defer.every("{step}{_UNITS[index]}")' if index < 3 else "a list of values"
+    return CronWarning(
+        "uneven_step",
+        f"{subject} has {part} in its {FIELD_NAMES[index]} field, which does not divide evenly: "
+        f"it begins again with each round, so the last interval is shorter. For equal intervals "
+        f"write {every}.",
+    )
+
+
+def _day_or_day(subject: str, days: list[date]) -> CronWarning:
+    dates = ", ".join(f"{_WEEKDAYS[day.isoweekday()][:3]} {day}" for day in days)
+    return CronWarning(
+        "day_or_day",
+        f"{subject} names days of the month and days of the week, so it runs on every day that "
+        f"matches either: {dates}, … Write * in one of the two fields; the first Monday of a "
+        f"month is MON#1, the last Friday 5L.",
+    )
+
+
+def _fixed_in_fold(subject: str, zone: str) -> CronWarning:
+    return CronWarning(
+        "fixed_in_fold",
+        f"{subject} names every hour as a time of day, and a time of day fires once: in {zone} it "
+        f"pauses in the hour that is repeated when the clock goes back. Write * in the hour field "
+        f"to run in that hour too.",
+    )
+
+
+def _goes_back(zone: zoneinfo.ZoneInfo, now: datetime) -> bool:
+    """Say whether the zone's clock is set back within about a year from `now`."""
+    moments = (now + timedelta(days=10 * n) for n in range(38))
+    offsets = [moment.astimezone(zone).utcoffset() or timedelta(0) for moment in moments]
+    return any(later < earlier for earlier, later in pairwise(offsets))
+
+
+def _time_in_words(minute: str, hour: str) -> str | None:
+    if minute.isdigit() and hour.isdigit():
+        return f"at {int(hour):02}:{int(minute):02}"
+    if hour != "*":
+        return None
+    if minute.isdigit():
+        return f"every hour at minute {int(minute)}" if int(minute) else "every hour"
+    step = re.fullmatch(r"\*/([0-9]{1,2})", minute)
+    if step and int(step[1]) > 1 and 60 % int(step[1]) == 0:
+        return f"every {int(step[1])} minutes"
+    return "every minute" if minute == "*" else None
+
+
+def _days_in_words(day: str, weekday: str) -> str | None:
+    if "*" not in (day, weekday):
+        return None
+    if day == weekday:
+        return "every day"
+    if weekday == "*":
+        return f"on day {int(day)} of the month" if day.isdigit() else None
+    numbers = {name[:3].lower(): name for name in _WEEKDAYS} | dict(
+        zip("01234567", _WEEKDAYS, strict=True)
+    )
+    name = "Monday to Friday" if weekday in ("mon-fri", "1-5") else numbers.get(weekday)
+    return name and f"on {name}"

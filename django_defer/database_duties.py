@@ -1,0 +1,195 @@
+"""What a supervisor does in the database, each round: beat, look, tick, reap, take back, park.
+
+An unreachable database stops nothing else: it is said once, and every duty is tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+
+from typing import Final
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+
+from django_defer.conf import conf
+from django_defer.connections import UNREACHABLE, drop
+from django_defer.durations import parse_duration
+from django_defer.membership import Membership
+from django_defer.models import Run
+from django_defer.querysets import RunQuerySet
+from django_defer.reap import take_back
+from django_defer.scheduler import look, tick
+from django_defer.states import State
+from django_defer.transitions import Failure, release
+
+logger = logging.getLogger(__name__)
+
+STATEMENT_TIMEOUT: Final = 5000  # milliseconds, for the supervisor's own statements
+DRAIN_ROUND: Final = 0.1  # seconds
+RETRY_ROUND: Final = 0.25  # seconds until the next try while the database is away
+
+
+class DatabaseDuties:
+    """The supervisor's half that needs the database."""
+
+    def __init__(self, membership: Membership, *, drain: bool = False) -> None:
+        self.membership = membership
+        self.using = membership.using
+        self.drain = drain
+        self.is_drained = False
+        self.was_declared_dead = False
+        self._next_in = 0.0
+        self._last_beat = 0.0
+        self._has_ticked = False
+        self._is_away = False
+        self._dead_workers: list[tuple[str, Failure]] = []
+        self._release = False
+
+    def limit_statements(self) -> None:
+        """Let no statement of this process (not its children) hang for long on PostgreSQL."""
+        supervisor = os.getpid()
+
+        def limit(connection: BaseDatabaseWrapper, **kwargs: object) -> None:
+            if os.getpid() == supervisor and connection.vendor == "postgresql":
+                with connection.cursor() as cursor:
+                    cursor.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT}")
+                    cursor.execute(f"SET lock_timeout = {STATEMENT_TIMEOUT}")
+
+        connection_created.connect(limit, weak=False, dispatch_uid="django_defer.supervisor")
+
+    def join(self) -> None:
+        """Enter the cluster's row, however long the database takes to come."""
+        self.was_declared_dead = False
+        while not self._guarded(self.membership.join):
+            time.sleep(RETRY_ROUND)
+        self._last_beat = time.monotonic()
+        self._guarded(self._sort_parked)
+
+    def seconds_until_next(self) -> float:
+        """Return how long the supervisor may sleep."""
+        if self._is_away:
+            return RETRY_ROUND
+        return min(self._next_in, DRAIN_ROUND) if self.drain else self._next_in
+
+    def perform(self) -> bool:
+        """Do what is due. Returns whether runs may have become claimable."""
+        self._news = False
+        self._guarded(self._round)
+        return self._news
+
+    def perform_while_stopping(self) -> None:
+        """Keep the lease while running functions finish."""
+        self._guarded(self._take_back)
+        self._guarded(self._beat)
+
+    def take_back_later(self, worker: str, failure: Failure) -> None:
+        """Take back what this dead worker held, at the next round that reaches the database."""
+        self._dead_workers.append((worker, failure))
+        self._next_in = 0.0
+
+    def release_later(self) -> None:
+        """Give back every claim that was not started: the pusher died with some in its hands."""
+        self._release = True
+        self._next_in = 0.0
+
+    def release_all(self) -> None:
+        """Give back every claim that was not started."""
+        self._release = True
+        self._guarded(self._take_back)
+
+    def leave(self, failure: Failure) -> None:
+        """Take back what is still running (not counted as a loss) and delete the row."""
+        self._guarded(self._take_back)
+        self._guarded(
+            lambda: take_back(self.using, self.membership.id, None, failure, counted=False)
+        )
+        self._guarded(self.membership.leave)
+
+    # -- one round ---------------------------------------------------------------------------
+
+    def _round(self) -> None:
+        self._take_back()
+        self._beat()
+        if self.was_declared_dead:
+            return
+        seen = look(self.using)
+        slots = self.membership.schedules
+        if seen.seconds_until_next(slots=slots) <= 0:
+            ticked = tick(self.using, seen.now, slots=slots)
+            self._news = self._news or bool(ticked.promoted or ticked.fired)
+            seen = look(self.using)
+        self._has_ticked = slots
+        self._next_in = seen.seconds_until_next(slots=slots)
+        if self.drain and not self._news:
+            self.is_drained = self._nothing_left()
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now - self._last_beat < parse_duration(conf.beat_interval).total_seconds():
+            return
+        if not self.membership.beat(ticked=self._has_ticked):
+            self.was_declared_dead = True
+            return
+        self._last_beat = now
+        if self.membership.reap(look(self.using).now):
+            self._news = True
+        self._sort_parked()
+
+    def _sort_parked(self) -> None:
+        _, unparked = self.membership.sort_parked(look(self.using).now)
+        self._news = self._news or bool(unparked)
+
+    def _take_back(self) -> None:
+        if self._release:
+            self._news = bool(release(self._held())) or self._news
+            self._release = False
+        while self._dead_workers:
+            worker, failure = self._dead_workers[0]
+            released, lost = take_back(self.using, self.membership.id, worker, failure)
+            self._dead_workers.pop(0)
+            self._news = self._news or bool(released or lost)
+
+    def _held(self) -> RunQuerySet:
+        return Run.objects.using(self.using).held_by(self.membership.id)
+
+    def _nothing_left(self) -> bool:
+        """Say, in one query, whether nothing is claimable and nothing held by this cluster."""
+        runs = Run.objects.using(self.using)
+        claimable = runs.filter(
+            state=State.QUEUED,
+            queue__in=self.membership.queues,
+            function__in=self.membership.keys,
+        )
+        return not (claimable | self._held()).exists()
+
+    _news = False
+
+    def _guarded(self, duty: Callable[[], object]) -> bool:
+        """Do one duty; when the database cannot be reached, say so once and go on without."""
+        try:
+            duty()
+        except UNREACHABLE as error:
+            drop(self.using)
+            if "locked" in str(error) and connections[self.using].vendor == "sqlite":
+                self._next_in = RETRY_ROUND  # SQLite's writer is busy: usual, and over soon
+                return False
+            self.membership.missed()
+            if not self._is_away:
+                self._is_away = True
+                logger.warning(
+                    "database.unreachable waiting for it: %s",
+                    str(error).strip(),
+                    extra={"event": "database.unreachable"},
+                )
+            return False
+        if self._is_away:
+            self._is_away = False
+            logger.info("database.back", extra={"event": "database.back"})
+        return True
+
+

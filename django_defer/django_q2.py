@@ -1,0 +1,47 @@
+"""The names of django-q2 that we build on, imported without its warnings or its log lines.
+
+django_q reads its settings at import and warns about a missing Q_CLUSTER, which our users need
+not have. Nothing here touches a project's own Q_CLUSTER, qcluster or schedules.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from multiprocessing import Value
+from typing import Any
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from django_q.brokers import Broker
+    from django_q.cluster import Sentinel, get_mp_context
+    from django_q.conf import Conf
+    from django_q.pusher import pusher
+    from django_q.signing import SignedPackage
+    from django_q.worker import worker
+
+__all__ = ["Broker", "Conf", "Sentinel", "SignedPackage", "configure", "fork_context", "new_timer", "pusher", "worker"]
+
+
+def configure(*, workers: int) -> None:
+    """Set what django-q2's processes read, in this process and its children only."""
+    Conf.SCHEDULER = False  # else it fires the project's own django_q schedules into the void
+    Conf.WORKERS = workers
+    Conf.QUEUE_LIMIT = workers
+    Conf.RECYCLE = 0  # our executor counts runs and leaves by itself
+    Conf.MAX_RSS = None
+    Conf.TIMEOUT = None
+    Conf.SYNC = False
+    Conf.CPU_AFFINITY = 0
+    Conf.DAEMONIZE_WORKERS = False
+    logging.getLogger("django-q").setLevel(logging.CRITICAL + 1)
+
+
+def fork_context() -> Any:
+    """Return the multiprocessing context that django-q2 uses: fork, where there is one."""
+    return get_mp_context()
+
+
+def new_timer() -> Any:
+    """Return the timer that django-q2's worker expects; nobody else ever takes its lock."""
+    return Value("f", -1)

@@ -1,0 +1,209 @@
+"""From a caller to a row: enqueue is one INSERT in the caller's own transaction.
+
+Rolled back means never run, committed means run. The call reads no other row.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db import DatabaseError, connections, transaction
+from django.utils import timezone
+
+from django_defer.clock import DatabaseNow, database_now
+from django_defer.conf import conf
+from django_defer.context import current_run
+from django_defer.durations import parse_duration
+from django_defer.event_loop import in_thread, refuse_event_loop
+from django_defer.exceptions import InvalidOption, NotDiscoverable, NotMigrated
+from django_defer.models import Cluster, Run
+from django_defer.payloads import encode_call
+from django_defer.registry import Function
+from django_defer.states import State
+from django_defer.wakeup import announce
+
+if TYPE_CHECKING:
+    from django_defer.call_options import CallOptions
+
+logger = logging.getLogger(__name__)
+
+BATCH = 1000  # rows an INSERT of map()
+
+_hinted: set[str] = set()
+
+
+def enqueue(
+    function: Function[Any, Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    options: CallOptions,
+    *,
+    verb: str = ".enqueue()",
+) -> Run:
+    """Insert one run and return it."""
+    refuse_event_loop(verb)
+    return insert(build_run(function, args, kwargs, options))
+
+
+def insert(run: Run) -> Run:
+    """Insert the row in the caller's own transaction.
+
+    Where another database's transaction is open, the INSERT waits for its commit, and the run
+    that is returned has an id and no state yet.
+    """
+    using = str(conf.database)
+    other = _open_transaction_elsewhere(using)
+    if other is None:
+        _insert(run, using)
+        return run
+    state, run.state = run.state, None  # type: ignore[assignment]
+
+    def insert_later() -> None:
+        run.state = state
+        _insert(run, using)
+
+    transaction.on_commit(insert_later, using=other)
+    return run
+
+
+async def aenqueue(
+    function: Function[Any, Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    options: CallOptions,
+) -> Run:
+    """`enqueue` from async code."""
+    return await in_thread(enqueue)(function, args, kwargs, options)
+
+
+def enqueue_many(
+    function: Function[Any, Any],
+    calls: Iterable[tuple[Any, ...]],
+    options: CallOptions,
+    batch_size: int | None = None,
+    *,
+    verb: str = ".map()",
+) -> int:
+    """Insert a run for each tuple of arguments; return how many.
+
+    All in one transaction, or one transaction a batch when `batch_size` is given.
+    """
+    refuse_event_loop(verb)
+    if batch_size is not None and (isinstance(batch_size, bool) or batch_size < 1):
+        raise InvalidOption(f"batch_size={batch_size!r}: write a whole number of rows from 1 up.")
+    using = str(conf.database)
+    runs = (build_run(function, tuple(args), {}, options) for args in calls)
+    if batch_size is not None:
+        return sum(_insert_batch(batch, using) for batch in _batches(runs, batch_size))
+    with transaction.atomic(using=using):
+        return sum(_insert_batch(batch, using) for batch in _batches(runs, BATCH))
+
+
+def build_run(
+    function: Function[Any, Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    options: CallOptions,
+) -> Run:
+    """Check the call and return the row it will be, not yet saved."""
+    if not function.is_discoverable:
+        wanted = f"{function.module.partition('.')[0]}/defer.py"
+        raise NotDiscoverable(function.key, function.module, wanted)
+    function.signature.bind(*args, **kwargs)
+    own = function.options
+    run = Run(
+        function_id=function.key,
+        queue=options.queue or own.queue or conf.default_queue,
+        priority=own.priority if options.priority is None else options.priority,
+        args=encode_call(function.key, function.parameter_names, args, kwargs),
+        label=options.label,
+        max_attempts=own.retry.max_attempts,
+        rerun_if_lost=own.rerun_if_lost,
+    )
+    apply_time(run, options)
+    inherit(run)
+    return run
+
+
+def apply_time(run: Run, options: CallOptions) -> None:
+    """Make the run wait when the options say so; the database's clock adds a delay."""
+    if options.delay:
+        run.state, run.run_after = State.SCHEDULED, DatabaseNow(options.delay)
+    elif options.run_after is not None and options.run_after > timezone.now():
+        run.state, run.run_after = State.SCHEDULED, options.run_after
+
+
+def inherit(run: Run) -> None:
+    """Link the run to the one that is enqueuing it, if any."""
+    current = current_run()
+    if current is not None:
+        run.parent_id, run.root_id = current.id, current.root_id
+        run.enqueued_by = run.enqueued_by or current.function
+
+
+def _insert(run: Run, using: str) -> None:
+    connection = connections[using]
+    run.enqueued_in = connection.run_on_commit if connection.in_atomic_block else None
+    try:
+        run.save(using=using)
+    except DatabaseError as error:
+        raise _explained(error) from error
+    announce(using)
+    _hint_at_worker(run.queue, using)
+
+
+def _insert_batch(runs: list[Run], using: str) -> int:
+    try:
+        Run.objects.using(using).bulk_create(runs)
+    except DatabaseError as error:
+        raise _explained(error) from error
+    announce(using)
+    for queue in {run.queue for run in runs}:
+        _hint_at_worker(queue, using)
+    return len(runs)
+
+
+def _batches(runs: Iterable[Run], size: int) -> Iterable[list[Run]]:
+    iterator = iter(runs)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
+
+
+def _explained(error: DatabaseError) -> Exception:
+    text = str(error)
+    missing = "no such table" in text or "does not exist" in text
+    return NotMigrated() if missing and Run._meta.db_table in text else error
+
+
+def _open_transaction_elsewhere(using: str) -> str | None:
+    """Return the alias whose open transaction the INSERT must wait for, or None."""
+    if connections[using].in_atomic_block:
+        return None
+    for connection in connections.all(initialized_only=True):
+        if connection.alias != using and connection.in_atomic_block:
+            return str(connection.alias)
+    return None
+
+
+def _hint_at_worker(queue: str, using: str) -> None:
+    """While developing, say once that nobody is there to execute what was just enqueued."""
+    if not settings.DEBUG or queue in _hinted:
+        return
+    _hinted.add(queue)
+    live = Cluster.objects.using(using).live(database_now(using), _lease())
+    if not any(queue in cluster.queues or not cluster.queues for cluster in live):
+        logger.warning(
+            'enqueue.no_worker No worker serves the queue "%s": start one with '
+            "`manage.py defer_worker`.",
+            queue,
+            extra={"event": "enqueue.no_worker", "queue": queue},
+        )
+
+
+def _lease() -> timedelta:
+    return parse_duration(conf.lease, name='DEFER["LEASE"]')

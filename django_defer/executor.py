@@ -1,0 +1,266 @@
+"""One attempt at a run, in a worker: start, call, finish.
+
+`work` is what django-q2's worker calls with a list of claims; ids are all it gets. The start is
+a gate: 0 rows means that the claim was taken away and the function must not run.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Sequence, Set
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+
+from django_defer import transitions
+from django_defer.board import Board
+from django_defer.claims import Claim
+from django_defer.conf import conf
+from django_defer.connections import Freshness, clean_up_after_user_code, persistently
+from django_defer.context import CurrentRun, running
+from django_defer.exceptions import Cancel, DeferError, Retry, TimeLimitExceeded, UnreadablePayload
+from django_defer.interrupts import Interrupts
+from django_defer.mailbox import Inbox
+from django_defer.models import Run
+from django_defer.payloads import decode_call, dumps, encode_result
+from django_defer.registry import Function, registry
+from django_defer.signals import emit
+from django_defer.states import Outcome, State
+from django_defer.transitions import Failure, Started
+
+logger = logging.getLogger(__name__)
+
+MAX_TRACEBACK = 20_000  # characters kept of a traceback, its end
+
+
+class ClaimLost(DeferError):
+    """The claim was taken away while the function ran: its transaction is rolled back."""
+
+
+@dataclass(slots=True)
+class Executor:
+    """Executes claims one after the other in this process."""
+
+    using: str
+    worker: str
+    inbox: Inbox | None
+    board: Board | None
+    interrupts: Interrupts
+    freshness: Freshness
+    ended: int = 0
+
+    def execute(self, claim: Claim) -> None:
+        """Make one attempt; return when its outcome is in the database."""
+        self.show(claim, 0.0)
+        self.freshness.check(self.using)
+        started = self.persist(lambda: transitions.start(self.using, claim, self.worker))
+        if started is None:
+            logger.info(
+                "run.refused run=%s: its claim was taken back before it started",
+                claim.run_id,
+                extra={"event": "run.refused", "run_id": str(claim.run_id)},
+            )
+            return
+        emit(
+            "run.started", run_id=claim.run_id, function=started.function, attempt=claim.attempt
+        )
+        self.attempt(started)
+        self.ended += 1
+        if self.inbox is not None and self.ended >= int(conf.max_runs_per_worker):
+            self.inbox.leaving = True  # the supervisor replaces this process by a fresh one
+
+    def attempt(self, started: Started) -> None:
+        """Call the function and record how it went."""
+        began = time.perf_counter()
+        function = registry.find(started.function)
+        try:
+            if function is None:  # claims take known keys only, so this is a bug or a reload
+                raise UnreadablePayload(f"This worker has no function {started.function!r}.")
+            committed = self.call(function, started)
+        except ClaimLost:
+            self.report_late(started)
+        except BaseException as error:  # noqa: BLE001 - SystemExit in a function is its failure
+            clean_up_after_user_code()
+            self.record_failure(function, started, error, time.perf_counter() - began)
+        else:
+            if committed:
+                self.tell("run.succeeded", started, time.perf_counter() - began)
+            else:
+                self.report_late(started)
+
+    def call(self, function: Function[Any, Any], started: Started) -> bool:
+        """Call the function and write its result; an atomic one in the same transaction."""
+        args, kwargs = decode_call(started.args)
+        atomic = function.options.atomic
+        with transaction.atomic(using=self.using) if atomic else nullcontext():
+            limit = function.options.max_duration.total_seconds()
+            self.show(started.claim, time.monotonic() + limit)
+            with running(_current(started)), self.interrupts.limited(limit):
+                value = self.interrupts.call(function.function, *args, **kwargs)
+            self.show(started.claim, 0.0)
+            result = dumps(encode_result(function.key, value))
+            if atomic:
+                if not transitions.succeed(self.using, started, result):
+                    raise ClaimLost
+                return True
+        clean_up_after_user_code()
+        return bool(
+            self.persist(
+                lambda: transitions.succeed(self.using, started, result)
+                or self.was_written(started, {State.SUCCEEDED})
+            )
+        )
+
+    def record_failure(
+        self,
+        function: Function[Any, Any] | None,
+        started: Started,
+        error: BaseException,
+        seconds: float,
+    ) -> None:
+        """Write the failed attempt, and when it is tried again."""
+        if isinstance(error, Cancel):
+            written = self.persist(
+                lambda: transitions.cancel_running(self.using, started, str(error))
+                or self.was_written(started, {State.CANCELLED})
+            )
+            if written:
+                self.tell("run.cancelled", started, seconds, error=str(error))
+            else:
+                self.report_late(started)
+            return
+        failure = describe(error)
+        retry_in = delay_before_retry(function, started, error)
+        written = self.persist(
+            lambda: transitions.fail(self.using, started, failure, retry_in)
+            or self.was_written(started, {State.FAILED, State.SCHEDULED})
+        )
+        if not written:
+            if self.persist(lambda: self.was_written(started, {State.SUCCEEDED})):
+                self.tell("run.succeeded", started, seconds)  # its commit went through after all
+            else:
+                self.report_late(started)
+            return
+        self.tell(
+            "run.failed" if retry_in is None else "run.retrying",
+            started,
+            seconds,
+            error=f"{failure.error_class}: {failure.error_message}",
+            retry_in=retry_in,
+        )
+
+    def was_written(self, started: Started, states: Set[State]) -> bool:
+        """Say whether an earlier try of the same write went through after all."""
+        claim = started.claim
+        runs = Run.objects.using(self.using).filter(pk=claim.run_id)
+        return runs.filter(claim_id=claim.claim_id, state__in=states).exists()
+
+    def persist(self, action: Any) -> Any:
+        """Write until the database takes it; give up only when the whole cluster ends."""
+        return persistently(self.using, action, give_up=self.is_abandoned)
+
+    def is_abandoned(self) -> bool:
+        """Say whether nobody would notice any more what this worker does."""
+        return self.board is not None and self.board.is_stale and self.board.is_stopping
+
+    def show(self, claim: Claim, deadline: float) -> None:
+        """Say on the board which claim this worker is at."""
+        if self.inbox is not None:
+            self.inbox.show(claim_id=claim.claim_id, attempt=claim.attempt, deadline=deadline)
+
+    def tell(self, name: str, started: Started, seconds: float, **facts: Any) -> None:
+        """Send the signal for what happened, after its commit."""
+        emit(
+            name,
+            run_id=started.claim.run_id,
+            function=started.function,
+            attempt=started.claim.attempt,
+            seconds=seconds,
+            **facts,
+        )
+
+    def report_late(self, started: Started) -> None:
+        """Say that the outcome came too late to count."""
+        logger.warning(
+            "run.late %s run=%s attempt=%s: its claim was taken away while it ran, "
+            "so its outcome changes nothing",
+            started.function,
+            started.claim.run_id,
+            started.claim.attempt,
+            extra={"event": "run.late", "run_id": str(started.claim.run_id)},
+        )
+
+
+def describe(error: BaseException) -> Failure:
+    """Return the error as the text that is kept."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    outcome = Outcome.TIMED_OUT if isinstance(error, TimeLimitExceeded) else Outcome.FAILED
+    try:
+        message = str(error)
+    except Exception as broken:  # noqa: BLE001 - an error whose text can't be had is kept too
+        message = f"(its text could not be read: {type(broken).__name__})"
+    text = "".join(traceback.format_exception(error))
+    return Failure(
+        outcome=outcome,
+        error_class=name[:300],
+        error_message=storable(message[:MAX_TRACEBACK]),
+        traceback=storable(text[-MAX_TRACEBACK:]),
+    )
+
+
+def storable(text: str) -> str:
+    """Return text that any database takes: PostgreSQL refuses NUL and lone surrogates."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+def delay_before_retry(
+    function: Function[Any, Any] | None, started: Started, error: BaseException
+) -> timedelta | None:
+    """Return how long to wait before the next attempt, or None when there is none."""
+    failures = started.failures + 1
+    if failures >= started.max_attempts or isinstance(error, UnreadablePayload):
+        return None
+    if function is None:
+        return None
+    policy = function.options.retry
+    if isinstance(error, Retry):
+        return error.delay if error.delay is not None else policy.delay(failures)
+    return policy.delay(failures) if policy.should_retry(error) else None
+
+
+def _current(started: Started) -> CurrentRun:
+    return CurrentRun(
+        id=started.claim.run_id,
+        function=started.function,
+        attempt=started.claim.attempt,
+        is_last_attempt=started.failures + 1 >= started.max_attempts,
+        root_id=started.root_id,
+        slot=started.slot,
+        missed_slots=started.missed_slots,
+    )
+
+
+_executor: Executor | None = None
+
+
+def install(executor: Executor) -> None:
+    """Make `executor` the one that `work` uses in this process."""
+    global _executor
+    _executor = executor
+
+
+def work(claims: Sequence[Sequence[Any]]) -> None:
+    """Execute a list of claims (django-q2's worker calls this by name)."""
+    if _executor is None:
+        raise DeferError("django_defer.executor.work runs in a worker of defer_worker only.")
+    for data in claims:
+        board = _executor.board
+        if board is not None and (board.is_stopping or board.is_stale):
+            return  # what is not started goes back to the queue
+        _executor.execute(Claim.from_list(data))

@@ -1,0 +1,154 @@
+"""A cluster's life in the database: its row, its heartbeat, and what it does for others.
+
+The row is a lease. A supervisor whose beat changes no row was declared dead: it must drop its
+work and start again under a new id.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from importlib.metadata import version
+from typing import Any
+from uuid import UUID, uuid4
+
+import django
+
+from django_defer.claims import waiting_queues
+from django_defer.clock import DatabaseNow
+from django_defer.models import BackgroundFunction, Cluster, Run
+from django_defer.querysets import RunQuerySet
+from django_defer.reap import reap
+from django_defer.states import Reason
+from django_defer.transitions import BATCH, park, unpark
+from django_defer.wakeup import announce
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Membership:
+    """One cluster among the clusters on this database."""
+
+    using: str
+    queues: Sequence[str]
+    serves_all: bool
+    keys: Sequence[str]
+    workers: int
+    schedules: bool
+    lease: timedelta
+    id: UUID = field(default_factory=uuid4)
+    _steady_since: float | None = None
+
+    def join(self) -> None:
+        """Insert the row; only then can anything be claimed."""
+        Cluster.objects.using(self.using).create(
+            id=self.id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            queues=list(self.queues),
+            functions=list(self.keys),
+            versions={
+                "python": platform.python_version(),
+                "django": django.get_version(),
+                "django-defer": version("django-defer"),
+            },
+            workers=self.workers,
+            schedules=self.schedules,
+            started_at=DatabaseNow(),
+            beat_at=DatabaseNow(),
+        )
+        self._steady_since = time.monotonic()
+
+    def beat(self, *, ticked: bool) -> bool:
+        """Renew the lease. False: this cluster was declared dead."""
+        values: dict[str, Any] = {"beat_at": DatabaseNow()}
+        if ticked:
+            values["ticked_at"] = DatabaseNow()
+        if self.serves_all:
+            new = set(waiting_queues(self.using)) - set(self.queues)
+            if new:
+                self.queues = sorted({*self.queues, *new})
+                values["queues"] = self.queues
+        alive = bool(Cluster.objects.using(self.using).filter(pk=self.id).update(**values))
+        if self._steady_since is None:
+            self._steady_since = time.monotonic()
+        return alive
+
+    def missed(self) -> None:
+        """Note that the database could not be reached: others could not beat either."""
+        self._steady_since = None
+
+    def leave(self) -> None:
+        """Delete the row: nothing of this cluster is left."""
+        Cluster.objects.using(self.using).filter(pk=self.id).delete()
+
+    def renew(self) -> None:
+        """Take a new id after having been declared dead."""
+        self.id = uuid4()
+
+    def reap(self, now: datetime) -> int:
+        """Take back what dead clusters held, once our own beats were steady for a whole lease.
+
+        After an outage of the database every cluster looks silent to every other one.
+        """
+        steady = self._steady_since
+        if steady is None or time.monotonic() - steady < self.lease.total_seconds():
+            return 0
+        dead = reap(self.using, now, self.lease)
+        for cluster in dead:
+            logger.warning(
+                "cluster.reaped %s silent since %s",
+                cluster,
+                cluster.beat_at,
+                extra={"event": "cluster.reaped", "cluster": str(cluster.pk)},
+            )
+        if dead:
+            announce(self.using)
+        return len(dead)
+
+    def sort_parked(self, now: datetime) -> tuple[int, int]:
+        """Park queued runs that no live code knows, and unpark those that we know.
+
+        Looks at the first rows of each queue only: it is these that others would wait behind.
+        """
+        parked = sum(self._park(queue, now) for queue in self.queues)
+        runs = Run.objects.using(self.using)
+        paused = BackgroundFunction.objects.using(self.using).paused().values("key")
+        ready = runs.parked_for_code(self.keys).filter(queue__in=self.queues)
+        unparked = unpark(self.using, ready.exclude(function__in=paused))
+        if unparked:
+            announce(self.using)
+        for count, what in ((parked, "run.parked"), (unparked, "run.unparked")):
+            if count:
+                logger.info("%s count=%s", what, count, extra={"event": what, "count": count})
+        return parked, unparked
+
+    def _park(self, queue: str, now: datetime) -> int:
+        front: RunQuerySet = (
+            Run.objects.using(self.using).queued().filter(queue=queue).order_by("-priority", "id")
+        )
+        if not front.exists():
+            return 0
+        known: set[str] = set(self.keys)
+        for cluster in Cluster.objects.using(self.using).live(now, self.lease):
+            if queue in cluster.queues:
+                known.update(cluster.functions)
+        functions = set(front.values_list("function", flat=True)[:BATCH])
+        paused = set(
+            BackgroundFunction.objects.using(self.using)
+            .paused()
+            .filter(key__in=functions)
+            .values_list("key", flat=True)
+        )
+        parked = 0
+        for keys, reason in ((functions - known, Reason.NO_CODE), (paused, Reason.FUNCTION_PAUSED)):
+            if keys:
+                parked += park(self.using, front.filter(function__in=keys), reason)
+        return parked

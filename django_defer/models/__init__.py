@@ -1,0 +1,8 @@
+"""The tables. `transitions` alone writes a run's state; `sync` alone writes what code owns."""
+
+from django_defer.models.clusters import Cluster
+from django_defer.models.definitions import CronDefinition
+from django_defer.models.functions import BackgroundFunction, Queue
+from django_defer.models.runs import Attempt, Run
+
+__all__ = ["Attempt", "BackgroundFunction", "Cluster", "CronDefinition", "Queue", "Run"]

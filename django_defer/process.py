@@ -1,0 +1,56 @@
+"""Set up a child process: it dies with its supervisor and leaves signals to it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class Lifeline:
+    """Ends children within a second of their supervisor's death, however it died.
+
+    Linux sends the signal itself; elsewhere a thread waits for the end of a pipe that only the
+    supervisor holds open. Make it in the supervisor, before the first child.
+    """
+
+    def __init__(self, *, use_pipe: bool = sys.platform != "linux") -> None:
+        self._supervisor = os.getpid()
+        self._use_pipe = use_pipe
+        self._read, self._write = os.pipe()
+
+    def hold(self) -> None:
+        """Tie this child to the supervisor."""
+        os.close(self._write)
+        if not self._use_pipe:
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        else:
+            threading.Thread(target=self._wait, name="lifeline", daemon=True).start()
+        if os.getppid() != self._supervisor:  # it died before the tie was made
+            os._exit(1)
+
+    def _wait(self) -> None:
+        os.read(self._read, 1)
+        os._exit(1)
+
+    def close(self) -> None:
+        """Close the supervisor's ends."""
+        os.close(self._write)
+        os.close(self._read)
+
+
+def ignore_stop_signals() -> None:
+    """Leave SIGTERM and SIGINT to the supervisor, also when the whole group gets them.
+
+    A handler that does nothing, not SIG_IGN: programs that a function starts would inherit that.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda signum, frame: None)
+    for number in (signal.SIGALRM, signal.SIGCHLD, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)

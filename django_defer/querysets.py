@@ -1,0 +1,126 @@
+"""Named row sets, so that a query reads like the sentence it answers.
+
+Every query of django-defer goes to the one database that `DEFER["DATABASE"]` names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.db import models
+from django.db.models import Count, F, Q
+
+from django_defer.conf import conf
+from django_defer.states import ACTIVE, FINISHED, UNFINISHED, WAITING, Reason, State
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from django_defer.models import BackgroundFunction, Cluster, CronDefinition, Run
+
+M = TypeVar("M", bound=models.Model)
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    """Sets of runs."""
+
+    def waiting(self) -> RunQuerySet:
+        """Not started: scheduled, queued or parked."""
+        return self.filter(state__in=WAITING)
+
+    def queued(self) -> RunQuerySet:
+        """Due, and waiting for a worker."""
+        return self.filter(state=State.QUEUED)
+
+    def active(self) -> RunQuerySet:
+        """Claimed by a worker or running in one."""
+        return self.filter(state__in=ACTIVE)
+
+    def unfinished(self) -> RunQuerySet:
+        """Everything that has not ended."""
+        return self.filter(state__in=UNFINISHED)
+
+    def finished(self) -> RunQuerySet:
+        """Ended, one way or the other."""
+        return self.filter(state__in=FINISHED)
+
+    def due(self, now: datetime) -> RunQuerySet:
+        """Scheduled for `now` or earlier."""
+        return self.filter(state=State.SCHEDULED, run_after__lte=now)
+
+    def held_by(self, cluster: UUID, worker: str | None = None) -> RunQuerySet:
+        """Claimed or running in this cluster, or in one worker of it."""
+        held = self.active().filter(cluster=cluster)
+        return held if worker is None else held.filter(worker=worker)
+
+    def parked_for_code(self, keys: Collection[str]) -> RunQuerySet:
+        """Parked because no worker knew the function, and these workers do."""
+        return self.filter(state=State.PARKED, reason=Reason.NO_CODE, function__in=keys)
+
+    def children_of(self, run_id: UUID) -> RunQuerySet:
+        """The runs that this run enqueued."""
+        return self.filter(parent=run_id)
+
+    def count_by_state(self) -> dict[str, int]:
+        """Return how many there are in each state that occurs."""
+        rows = self.order_by().values_list("state").annotate(n=Count("pk"))
+        return dict(rows)
+
+
+class FunctionQuerySet(models.QuerySet["BackgroundFunction"]):
+    """Sets of background functions."""
+
+    def paused(self) -> FunctionQuerySet:
+        """Paused by an operator."""
+        return self.filter(paused_at__isnull=False)
+
+    def in_code(self) -> FunctionQuerySet:
+        """Known to the code that was synced last."""
+        return self.filter(orphaned_at__isnull=True)
+
+
+class DefinitionQuerySet(models.QuerySet["CronDefinition"]):
+    """Sets of cron definitions."""
+
+    def firing(self) -> DefinitionQuerySet:
+        """Neither paused nor orphaned nor switched off."""
+        return self.filter(
+            enabled=True, paused_at__isnull=True, orphaned_at__isnull=True
+        )
+
+    def due(self, now: datetime) -> DefinitionQuerySet:
+        """Firing, with a slot at `now` or earlier; the earliest first."""
+        return self.firing().filter(next_slot_at__lte=now).order_by("next_slot_at")
+
+
+class ClusterQuerySet(models.QuerySet["Cluster"]):
+    """Sets of clusters."""
+
+    def live(self, now: datetime, lease: timedelta) -> ClusterQuerySet:
+        """Heard of within the lease."""
+        return self.filter(beat_at__gt=now - lease)
+
+    def dead(self, now: datetime, lease: timedelta) -> ClusterQuerySet:
+        """Silent for the whole lease."""
+        return self.filter(beat_at__lte=now - lease)
+
+
+class DeferManager(models.Manager[M]):
+    """Names the database in each query, so that no router is needed."""
+
+    @property
+    def db(self) -> str:
+        """The alias that queries go to."""
+        return self._db or str(conf.database)
+
+    def get_queryset(self) -> Any:
+        """Return a query set bound to that alias."""
+        return super().get_queryset().using(self.db)
+
+
+RunManager = DeferManager.from_queryset(RunQuerySet)
+FunctionManager = DeferManager.from_queryset(FunctionQuerySet)
+DefinitionManager = DeferManager.from_queryset(DefinitionQuerySet)
+ClusterManager = DeferManager.from_queryset(ClusterQuerySet)

@@ -1,0 +1,208 @@
+"""What exists in code: background functions by key, and the errors met while finding them.
+
+A key is `app_label.function_name` unless `name=` is given. Only functions found here ever run:
+nothing is imported from a path in a row.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from asgiref.sync import async_to_sync, sync_to_async
+from django.apps import apps
+
+from django_defer.cron import CronSchedule
+from django_defer.exceptions import DuplicateKey, ImproperlyDeferred, UnknownFunction
+from django_defer.retries import RetryPolicy
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What `@defer(…)` says about a function. Durations are timedeltas."""
+
+    queue: str | None = None
+    priority: int = 0
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    max_duration: timedelta = timedelta(minutes=30)
+    atomic: bool = False
+    rerun_if_lost: bool = True
+
+
+class Function(Generic[P, R]):
+    """A function that discovery can find again: the facts, without the verbs.
+
+    `DeferredFunction` in `decorators` adds what a caller does with it.
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, Any],
+        *,
+        key: str,
+        options: Options,
+        schedule: CronSchedule | None = None,
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.key = key
+        self.options = options
+        self.schedule = schedule
+        self.module: str = function.__module__
+        self.file: str = inspect.getsourcefile(function) or function.__code__.co_filename
+        self.line: int = function.__code__.co_firstlineno
+        self.signature = inspect.signature(function)
+        self.parameter_names = tuple(
+            parameter.name
+            for parameter in self.signature.parameters.values()
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        )
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.is_discoverable = True
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.key}>"
+
+    @property
+    def place(self) -> str:
+        """Where it is defined: module, file and line."""
+        return f"{self.module} ({self.file}:{self.line})"
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Execute the plain function here and now, without a run."""
+        if self.is_async:
+            return async_to_sync(self.function)(*args, **kwargs)
+        return self.function(*args, **kwargs)
+
+    async def acall(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Execute the plain function here and now, from async code."""
+        if self.is_async:
+            return await self.function(*args, **kwargs)
+        return await sync_to_async(self.function)(*args, **kwargs)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something discovery met: the error and the module it was met in."""
+
+    module: str
+    error: BaseException
+
+
+class Registry:
+    """Every registered function by key."""
+
+    def __init__(self) -> None:
+        self._functions: dict[str, Any] = {}
+        self.problems: list[Problem] = []
+        self.discovered = False
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(list(self._functions.values()))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._functions
+
+    def __len__(self) -> int:
+        return len(self._functions)
+
+    def keys(self) -> list[str]:
+        """Return every key, sorted."""
+        return sorted(self._functions)
+
+    def get(self, key: str) -> Any:
+        """Return the function with this key; UnknownFunction suggests the nearest one."""
+        try:
+            return self._functions[key]
+        except KeyError:
+            nearest = difflib.get_close_matches(key, self._functions, n=1)
+            raise UnknownFunction(key, nearest[0] if nearest else None) from None
+
+    def find(self, key: str) -> Any | None:
+        """Return the function with this key, or None."""
+        return self._functions.get(key)
+
+    def add(self, function: Function[Any, Any]) -> None:
+        """Register a function. Its own module executed again may replace it; nobody else may."""
+        other = self._functions.get(function.key)
+        if other is not None and (other.module, other.line) != (function.module, function.line):
+            raise DuplicateKey(function.key, other.place, function.place)
+        function.is_discoverable = not self.discovered or in_defer_module(function.module)
+        self._functions[function.key] = function
+
+    def remove(self, key: str) -> None:
+        """Forget a function (tests)."""
+        self._functions.pop(key, None)
+
+
+registry = Registry()
+
+
+def app_label_of(module: str) -> str:
+    """Return the label of the installed app that `module` belongs to, else its top package."""
+    config = apps.get_containing_app_config(module)
+    return config.label if config else module.partition(".")[0]
+
+
+def in_defer_module(module: str) -> bool:
+    """Say whether discovery imports `module`: an installed app's `defer.py` or `defer/`."""
+    config = apps.get_containing_app_config(module)
+    if config is None:
+        return False
+    home = f"{config.name}.defer"
+    return module == home or module.startswith(f"{home}.")
+
+
+def check_function(function: Any) -> None:
+    """Refuse what could not be found again by a key, and say what to write instead."""
+    if isinstance(function, Function):
+        raise ImproperlyDeferred(f"{function.key} is decorated with @defer twice: keep one.")
+    if not inspect.isfunction(function):
+        raise ImproperlyDeferred(
+            f"@defer takes a function defined with def or async def, not {function!r}. "
+            f"Define a module-level function that calls it."
+        )
+    place = f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
+    name = function.__qualname__
+    if function.__name__ == "<lambda>":
+        raise ImproperlyDeferred(f"A lambda has no name to be found by ({place}): use def.")
+    if "<locals>" in name:
+        raise ImproperlyDeferred(
+            f"{name} is defined inside a function ({place}), so a worker could not find it: "
+            f"move it to module level and pass what it needs as arguments."
+        )
+    if "." in name:
+        raise ImproperlyDeferred(
+            f"{name} is a method ({place}): write a module-level function that takes the "
+            f"object (a model instance travels as a reference) and calls the method."
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ImproperlyDeferred(
+            f"{name} is a generator ({place}): nobody would consume it. Write a loop that "
+            f"enqueues another background function for each item."
+        )
+
+
+def check_no_required_parameters(function: Callable[..., Any]) -> None:
+    """Refuse a scheduled function that needs arguments: nobody is there to give them."""
+    required = [
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if required:
+        place = f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
+        raise ImproperlyDeferred(
+            f"{function.__qualname__} is a scheduled function and takes no arguments, but "
+            f"{', '.join(f'`{name}`' for name in required)} has no default ({place}). Give it a "
+            f"default, or let a scheduled function enqueue a background function with arguments."
+        )

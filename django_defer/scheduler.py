@@ -1,0 +1,96 @@
+"""What time makes due: scheduled runs are promoted, slots become runs.
+
+`tick(now)` does it; `look` is the one query an idle scheduler makes.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from django.db import connections
+
+from django_defer.clock import as_instant
+from django_defer.materialise import materialise
+from django_defer.models import CronDefinition, Run
+from django_defer.transitions import BATCH, promote
+from django_defer.wakeup import announce
+
+logger = logging.getLogger(__name__)
+
+LONGEST_SLEEP: Final = 1.0  # seconds; what is enqueued for soon is seen this late at most
+
+_LOOK: Final = """
+SELECT {now},
+       (SELECT min(run_after) FROM {run} WHERE state = 'scheduled'),
+       (SELECT min(next_slot_at) FROM {definition})
+"""
+_NOW: Final = {
+    "postgresql": "clock_timestamp()",
+    "sqlite": "strftime('%Y-%m-%d %H:%M:%f', 'now') || '000'",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The database's time, and the next instants at which there is something to do."""
+
+    now: datetime
+    next_run: datetime | None
+    next_slot: datetime | None
+
+    def seconds_until_next(self, *, slots: bool = True) -> float:
+        """Return how long there is nothing to do, in seconds, LONGEST_SLEEP at most."""
+        moments = [self.next_run, self.next_slot if slots else None]
+        waits = [(moment - self.now).total_seconds() for moment in moments if moment]
+        return max(0.0, min([LONGEST_SLEEP, *waits]))
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """What one tick did, as counts."""
+
+    promoted: int = 0
+    fired: int = 0
+
+
+def look(using: str) -> Look:
+    """Ask the database for its time and the next due instants, in one query."""
+    connection = connections[using]
+    sql = _LOOK.format(
+        now=_NOW[connection.vendor],
+        run=Run._meta.db_table,
+        definition=CronDefinition._meta.db_table,
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        now, run, slot = cursor.fetchone()
+    return Look(
+        as_instant(now, connection),
+        as_instant(run, connection) if run else None,
+        as_instant(slot, connection) if slot else None,
+    )
+
+
+def tick(using: str, now: datetime, *, slots: bool = True) -> Ticked:
+    """Promote every run and, if `slots`, fire every slot that is due at `now`."""
+    promoted = 0
+    while moved := promote(using, now):
+        promoted += moved
+        if moved < BATCH:
+            break
+    fired = materialise(using, now) if slots else []
+    for run in fired:
+        logger.info(
+            "slot.fired %s slot=%s run=%s missed=%s",
+            run.function_id,
+            run.slot,
+            run.pk,
+            run.missed_slots,
+            extra={"event": "slot.fired", "function": run.function_id, "run_id": str(run.pk)},
+        )
+    if promoted or fired:
+        announce(using)
+    return Ticked(promoted, len(fired))

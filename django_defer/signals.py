@@ -1,0 +1,93 @@
+"""Signals about runs, and the receivers that log them. The event's name is the signal's name.
+
+Each is sent after its commit with `send_robust`, in the process where it happened: `run_lost`
+comes from a supervisor, all others from a worker. Receivers get `event`, a RunEvent.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.dispatch import Signal
+
+logger = logging.getLogger("django_defer.runs")
+
+run_started = Signal()
+run_succeeded = Signal()
+run_failed = Signal()
+run_retrying = Signal()
+run_lost = Signal()
+run_cancelled = Signal()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvent:
+    """What happened to a run. `retry_in` says when it is tried again, if it is."""
+
+    name: str
+    run_id: UUID
+    function: str
+    attempt: int
+    seconds: float | None = None
+    error: str = ""
+    retry_in: timedelta | None = None
+
+
+_SIGNALS = {
+    "run.started": (run_started, logging.DEBUG),
+    "run.succeeded": (run_succeeded, logging.INFO),
+    "run.failed": (run_failed, logging.ERROR),
+    "run.retrying": (run_retrying, logging.WARNING),
+    "run.lost": (run_lost, logging.WARNING),
+    "run.cancelled": (run_cancelled, logging.INFO),
+}
+
+
+def emit(name: str, **facts: Any) -> None:
+    """Send the signal called `name` ("run.failed") with these facts."""
+    signal, _ = _SIGNALS[name]
+    for receiver, answer in signal.send_robust(sender=RunEvent, event=RunEvent(name=name, **facts)):
+        if isinstance(answer, Exception):
+            logger.error(
+                "signal.receiver_failed %s receiver=%r",
+                name,
+                receiver,
+                exc_info=answer,
+                extra={"event": "signal.receiver_failed"},
+            )
+
+
+def log_event(sender: object, event: RunEvent, **kwargs: object) -> None:
+    """Write one line a person can read."""
+    level = _SIGNALS[event.name][1]
+    if not logger.isEnabledFor(level):
+        return
+    text, values = "%s %s run=%s attempt=%s", [event.name, event.function, event.run_id, event.attempt]
+    if event.seconds is not None:
+        text += " in %.3fs"
+        values.append(event.seconds)
+    if event.retry_in is not None:
+        text += " again in %.1fs"
+        values.append(event.retry_in.total_seconds())
+    if event.error:
+        text += ": %s"
+        values.append(event.error)
+    logger.log(
+        level,
+        text,
+        *values,
+        extra={
+            "event": event.name,
+            "run_id": str(event.run_id),
+            "function": event.function,
+            "attempt": event.attempt,
+        },
+    )
+
+
+for _signal, _ in _SIGNALS.values():
+    _signal.connect(log_event, dispatch_uid="django_defer.log")

@@ -1,0 +1,37 @@
+"""Execute the few statements of the hot path: prepared on PostgreSQL, plain on SQLite.
+
+Django's own cursors bind on the client and never prepare. Ours are a raw psycopg cursor on the
+same connection, so they join its transactions; errors are Django's all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import connections
+
+from django_defer.conf import conf
+
+
+def execute(using: str, sql: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Execute a statement that ends in RETURNING, with %(name)s placeholders; return its rows."""
+    connection = connections[using]
+    if connection.vendor != "postgresql" or not conf.prepare_statements:
+        with connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            return list(cursor.fetchall())
+    connection.ensure_connection()
+    with connection.wrap_database_errors:
+        raw = connection.connection
+        if raw.prepare_threshold is None:
+            raw.prepare_threshold = 2
+        with _cursor_class()(raw) as cursor:
+            cursor.execute(sql, values)
+            return list(cursor.fetchall())
+
+
+def _cursor_class() -> Any:
+    from psycopg import Cursor
+
+    return Cursor

@@ -1,0 +1,61 @@
+"""What runs in a forked child: django-q2's worker, or its pusher, with our parts plugged in."""
+
+from __future__ import annotations
+
+from django_defer.board import Board
+from django_defer.broker import RunBroker
+from django_defer.connections import Freshness, keep_connections
+from django_defer.django_q2 import new_timer, pusher, worker
+from django_defer.executor import Executor, install
+from django_defer.interrupts import Interrupts
+from django_defer.mailbox import Inbox, Mailbox, Outbox
+from django_defer.process import Lifeline, ignore_stop_signals
+
+
+class NoResults:
+    """What django-q2's worker believes to be the result queue: the run has its result already."""
+
+    def put(self, task: object) -> None:
+        """Drop it."""
+
+
+class StopFlag:
+    """What django-q2's pusher believes to be a multiprocessing Event, without its lock."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def is_set(self) -> bool:
+        """Say whether the cluster stops."""
+        return self._board.is_stopping
+
+
+def run_worker(
+    using: str, board: Board, slot: int, generation: int, mailbox: Mailbox, lifeline: Lifeline
+) -> None:
+    """Be a worker: execute claims from the mailbox until told to stop."""
+    lifeline.hold()
+    ignore_stop_signals()
+    keep_connections()
+    inbox = Inbox(board, slot, generation, mailbox)
+    install(
+        Executor(
+            using=using,
+            worker=f"{slot}.{generation}",
+            inbox=inbox,
+            board=board,
+            interrupts=Interrupts(),
+            freshness=Freshness(),
+        )
+    )
+    worker(inbox, NoResults(), new_timer(), -1)
+
+
+def run_pusher(outbox: Outbox, board: Board, broker: RunBroker, lifeline: Lifeline) -> None:
+    """Be the pusher: claim runs for idle workers and put them into their mailboxes."""
+    lifeline.hold()
+    ignore_stop_signals()
+    keep_connections(busy_timeout=0.25)
+    pusher(outbox, StopFlag(board), broker)
+
+

@@ -1,0 +1,68 @@
+"""Django settings of the test suite, for this process and for those it starts.
+
+The environment chooses:
+
+- `DEFER_TEST_DATABASE`: `sqlite` (default) or `postgres`. PostgreSQL is found through PGHOST,
+  PGPORT, PGUSER and PGPASSWORD; `tests/conftest.py` starts a private server without PGHOST.
+- `DEFER_TEST_NAME`, `DEFER_TEST_OTHER_NAME`: the databases themselves, for processes that shall see
+  the test's own (`tests.databases.environment()` makes these).
+- `DEFER_TEST_USE_TZ` (`0` or `1`) and `DEFER_TEST_TIME_ZONE`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from tests.databases import databases_from_environment
+
+SECRET_KEY = "of no use outside of the tests"
+DEBUG = False
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "tests.urls"
+STATIC_URL = "static/"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+USE_TZ = os.environ.get("DEFER_TEST_USE_TZ", "1") == "1"
+TIME_ZONE = os.environ.get("DEFER_TEST_TIME_ZONE", "UTC")
+LANGUAGE_CODE = "en-us"
+
+DATABASES = databases_from_environment()
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_defer",
+    "tests.testapp",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.MD5PasswordHasher"
+]  # fast; nothing to protect here
+EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
