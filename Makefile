@@ -43,10 +43,10 @@ bench: .venv/installed-dev ## measure against django-q2's own broker, on Postgre
 test: test-migrations test-unit test-sqlite test-postgres ## all but browser tests, on both databases
 
 test-migrations: .venv/installed-dev
-	$(bin)/python -W error -m django makemigrations --check --dry-run --settings tests.settings
+	DEFER_TEST_NAME=:memory: $(bin)/python -W error -m django makemigrations --check --dry-run --settings tests.settings
 
 test-unit: .venv/installed-dev ## tests without a database
-	$(pytest) tests/unit
+	PYTHONDEVMODE=1 $(pytest) tests/unit
 
 test-sqlite: .venv/installed-dev ## tests with a database, on SQLite
 	DEFER_TEST_DATABASE=sqlite $(pytest) $(on_databases)

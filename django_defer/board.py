@@ -170,8 +170,7 @@ class Board:
     def drain_wakes(self) -> None:
         """Forget the wake-ups that were seen."""
         try:
-            while os.read(self._wake_read, 4096):
-                pass
+            os.read(self._wake_read, 4096)
         except BlockingIOError:
             pass
 

@@ -18,7 +18,7 @@ from django.db import DatabaseError, connections
 from django_defer.board import Board
 from django_defer.claims import Claim, claim, waiting_queues
 from django_defer.conf import conf
-from django_defer.connections import drop
+from django_defer.connections import drop, is_busy
 from django_defer.django_q2 import Broker, SignedPackage
 from django_defer.durations import parse_duration
 from django_defer.exceptions import DeferError
@@ -54,7 +54,7 @@ class RunBroker(Broker):  # type: ignore[misc]
         self.board = board
         self._turn = 0
         self._pause = 0.0
-        self._listening: object = None
+        self._listening: Any = None
         self._data_version: int | None = None
         self._look_again = False
         self._notified = False
@@ -65,6 +65,8 @@ class RunBroker(Broker):  # type: ignore[misc]
     def dequeue(self) -> list[tuple[str, str]]:
         """Wait until there is something to do; return a task for each claim. Never raises:
         django-q2's pusher would sleep 10 s and end."""
+        if self.board.is_stopping:
+            return []
         try:
             tasks = self._claim() or self._wait_then_claim()
         except Exception as error:  # noqa: BLE001
@@ -170,7 +172,7 @@ class RunBroker(Broker):  # type: ignore[misc]
         later, since another one may have been throttled away."""
         connection = connections[self.using]
         connection.ensure_connection()
-        raw = connection.connection
+        raw: Any = connection.connection
         if self._listening is not raw:
             raw.add_notify_handler(self._on_notification)
             with connection.cursor() as cursor:
@@ -199,15 +201,15 @@ class RunBroker(Broker):  # type: ignore[misc]
 
     def _back_off(self, error: Exception) -> None:
         """Say once what is wrong, and try again 0.1 to 2 s later."""
-        is_busy = "locked" in str(error)  # SQLite's writer is busy: usual, and over soon
-        if not self._pause and not is_busy:
+        busy = is_busy(error, self.using)
+        if not self._pause and not busy:
             logger.warning(
                 "database.unreachable cannot claim: %s",
                 str(error).strip() or type(error).__name__,
                 exc_info=None if isinstance(error, DatabaseError) else error,
                 extra={"event": "database.unreachable"},
             )
-        if not is_busy:
+        if not busy:
             drop(self.using)
         self._pause = min(max(self._pause * 2, 0.1), 2.0)
-        time.sleep(0.05 if is_busy else self._pause)
+        time.sleep(0.05 if busy else self._pause)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
 
 from django_defer.durations import parse_duration
 from django_defer.exceptions import InvalidOption
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LATER = frozenset({"discard_after", "metadata", "key"})
 KNOWN = ("delay", "run_after", "priority", "queue", "label")

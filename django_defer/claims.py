@@ -17,6 +17,7 @@ from django.db import connections, transaction
 from django_defer.clock import DatabaseNow
 from django_defer.models import BackgroundFunction, Cluster, Queue, Run
 from django_defer.states import State
+from django_defer.statements import execute
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +111,7 @@ def _claim_postgresql(
         "workers": list(workers),
         "claims": [uuid4() for _ in workers],
     }
-    with connections[using].cursor() as cursor:
-        cursor.execute(sql, values)
-        rows = sorted(cursor.fetchall(), key=lambda row: int(row[3]))
+    rows = sorted(execute(using, sql, values), key=lambda row: int(row[3]))
     return [(workers[n - 1], Claim(run, claim_id, attempt)) for run, claim_id, attempt, n in rows]
 
 

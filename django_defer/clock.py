@@ -7,7 +7,7 @@ and UTC text with six decimals on SQLite, so that text order is time order.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from zoneinfo import ZoneInfo
 
 from django.db import connections, models
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 SQLITE_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
+LONGEST_OFFSET = timedelta(days=36_525)  # no database, and no Python, counts years for ever
 
 
 def as_text(instant: datetime) -> str:
@@ -39,14 +40,12 @@ class InstantField(models.DateTimeField):  # type: ignore[type-arg]
     """An aware UTC datetime; a naive one is refused."""
 
     def get_prep_value(self, value: Any) -> Any:
-        """Turn dates and text into an aware UTC datetime, without guessing a zone."""
+        """Turn a datetime or text into an aware UTC datetime, without guessing a zone."""
         if value is None or hasattr(value, "resolve_expression"):
             return value
         if isinstance(value, str):
             value = self.to_python(value)
-        if not isinstance(value, datetime):
-            return super().get_prep_value(value)
-        if value.tzinfo is None:
+        if not isinstance(value, datetime) or value.tzinfo is None:
             raise ValueError(
                 f"{self.name} needs an aware datetime, not {value!r}: an instant without a zone "
                 f"is ambiguous. Write datetime(…, tzinfo=UTC)."
@@ -71,13 +70,16 @@ class InstantField(models.DateTimeField):  # type: ignore[type-arg]
 
 
 class DatabaseNow(Expression):
-    """The database's clock, right now (not at the start of the transaction), plus an offset."""
+    """The database's clock, right now (not at the start of the transaction), plus an offset.
+
+    An offset of more than a hundred years counts as a hundred.
+    """
 
     allowed_default = True
 
     def __init__(self, offset: timedelta | None = None) -> None:
         super().__init__(output_field=InstantField())
-        self.offset = offset
+        self.offset = offset and min(offset, LONGEST_OFFSET)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.offset!r})"
@@ -103,7 +105,7 @@ class DatabaseNow(Expression):
             return "clock_timestamp()", []
         return "(clock_timestamp() + %s)", [self.offset]
 
-    def as_sql(self, compiler: object, connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
+    def as_sql(self, compiler: object, connection: BaseDatabaseWrapper) -> NoReturn:
         """Refuse other databases; `manage.py check` says so first."""
         raise NotImplementedError(f"django-defer does not support {connection.vendor}.")
 

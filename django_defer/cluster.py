@@ -205,6 +205,13 @@ class Supervisor(Sentinel):  # type: ignore[misc]
         )
         seat.process.start()
         seat.born = time.monotonic()
+        logger.debug(
+            "worker.started slot=%s generation=%s pid=%s",
+            seat.slot,
+            seat.generation,
+            seat.process.pid,
+            extra={"event": "worker.started", "slot": seat.slot},
+        )
 
     def spawn_pusher(self) -> Any:
         """Fork django-q2's pusher with our broker and mailboxes."""
@@ -215,6 +222,7 @@ class Supervisor(Sentinel):  # type: ignore[misc]
             name="defer-pusher",
         )
         process.start()
+        logger.debug("pusher.started pid=%s", process.pid, extra={"event": "pusher.started"})
         return process
 
     def watch(self, *, replace: bool = True) -> None:

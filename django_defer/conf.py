@@ -59,4 +59,4 @@ setting_changed.connect(conf.reset, dispatch_uid="django_defer.conf")
 
 def unknown_keys() -> list[str]:
     """Return the keys of `DEFER` that mean nothing here."""
-    return sorted(set(getattr(settings, "DEFER", {})) - set(DEFAULTS))
+    return sorted(set(getattr(settings, "DEFER", {})) - set(DEFAULTS), key=str)

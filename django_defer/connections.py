@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from contextlib import ExitStack
+from typing import Any, Final, TypeVar
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import InterfaceError, InternalError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 logger = logging.getLogger(__name__)
@@ -15,7 +16,12 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CHECK_AFTER: Final = 5.0  # seconds of idleness after which a connection is tested before use
-UNREACHABLE: Final = (OperationalError, InterfaceError)
+BUSY_PAUSE: Final = 0.05  # seconds between two tries for SQLite's write lock
+WORKER_BUSY_TIMEOUT: Final = 60.0  # seconds a function's own writes wait for SQLite's lock
+CANCEL_TIMEOUT: Final = 2.0  # seconds to get through to PostgreSQL with a cancellation
+# An InternalError is what a PostgreSQL that is a standby now (read-only) answers.
+UNREACHABLE: Final = (OperationalError, InterfaceError, InternalError)
+IDLE, ACTIVE = 0, 1  # libpq's PQTRANS_IDLE and PQTRANS_ACTIVE
 
 
 def keep_connections(*, busy_timeout: float | None = None) -> None:
@@ -38,6 +44,11 @@ def keep_connections(*, busy_timeout: float | None = None) -> None:
             options["timeout"] = busy_timeout
 
 
+def is_busy(error: Exception, using: str) -> bool:
+    """Say whether SQLite's one write lock was taken: usual, and over soon."""
+    return connections[using].vendor == "sqlite" and "locked" in str(error)
+
+
 def close_all() -> None:
     """Close every connection, as before each fork."""
     connections.close_all()
@@ -46,14 +57,14 @@ def close_all() -> None:
 def drop(using: str) -> None:
     """Close a connection that may be broken; the next query opens another."""
     connection = connections[using]
+    # Inside a transaction close() would only mark the connection, for the block's end to drop.
+    connection.in_atomic_block = connection.closed_in_transaction = False
     try:
         connection.close()
     except Exception:  # noqa: BLE001 - a broken connection may fail to close in any way
         connection.connection = None
-    connection.in_atomic_block = False
     connection.savepoint_ids = []
     connection.needs_rollback = False
-    connection.run_on_commit = []
 
 
 def clean_up_after_user_code() -> None:
@@ -61,7 +72,7 @@ def clean_up_after_user_code() -> None:
     for connection in connections.all(initialized_only=True):
         if connection.connection is None:
             continue
-        if connection.in_atomic_block or not connection.get_autocommit():
+        if _is_in_transaction(connection):
             drop(str(connection.alias))
         elif connection.errors_occurred and not connection.is_usable():
             drop(str(connection.alias))
@@ -69,19 +80,53 @@ def clean_up_after_user_code() -> None:
             connection.errors_occurred = False
 
 
+def cancel_queries() -> None:
+    """Cancel what an interrupted function left under way: the server would go on with it."""
+    for connection in connections.all(initialized_only=True):
+        raw: Any = connection.connection
+        if connection.vendor == "postgresql" and raw is not None:
+            if raw.pgconn.transaction_status == ACTIVE:
+                try:
+                    raw.cancel_safe(timeout=CANCEL_TIMEOUT)
+                except Exception:  # noqa: BLE001 - then the query ends by itself, some time
+                    logger.warning("query.not_cancelled", extra={"event": "query.not_cancelled"})
+
+
+def _is_in_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Say whether a transaction is open, also one that was begun behind Django's back."""
+    if connection.in_atomic_block or not connection.get_autocommit():
+        return True
+    raw: Any = connection.connection
+    if connection.vendor == "postgresql":
+        return bool(raw.pgconn.transaction_status != IDLE)
+    return connection.vendor == "sqlite" and bool(raw.in_transaction)
+
+
+def enter_atomic(stack: ExitStack, using: str) -> None:
+    """Open a transaction that the stack ends, however long SQLite's write lock takes to get."""
+    while True:
+        try:
+            stack.enter_context(transaction.atomic(using=using))
+            return
+        except OperationalError as error:
+            if not is_busy(error, using):
+                raise
+            time.sleep(BUSY_PAUSE)
+
+
 class Freshness:
-    """Tests a connection that has been idle for long, once, before it is used again."""
+    """Tests connections that have been idle for long, once, before they are used again."""
 
     def __init__(self) -> None:
         self._used = time.monotonic()
 
-    def check(self, using: str) -> None:
-        """Reconnect if the connection was idle for CHECK_AFTER seconds and is gone."""
+    def check(self) -> None:
+        """Close the connections, of every alias, that were idle for CHECK_AFTER and are gone."""
         now = time.monotonic()
-        connection: BaseDatabaseWrapper = connections[using]
-        if now - self._used > CHECK_AFTER and connection.connection is not None:
-            if not connection.is_usable():
-                drop(using)
+        if now - self._used > CHECK_AFTER:
+            for connection in connections.all(initialized_only=True):
+                if connection.connection is not None and not connection.is_usable():
+                    drop(str(connection.alias))
         self._used = now
 
 
@@ -95,6 +140,9 @@ def persistently(using: str, action: Callable[[], T], *, give_up: Callable[[], b
         try:
             return action()
         except UNREACHABLE as error:
+            if is_busy(error, using):
+                time.sleep(BUSY_PAUSE)
+                continue
             drop(using)
             if give_up():
                 raise

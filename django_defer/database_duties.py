@@ -12,19 +12,19 @@ from collections.abc import Callable
 
 from typing import Final
 
-from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
+from django.db.models import Q
 
 from django_defer.conf import conf
-from django_defer.connections import UNREACHABLE, drop
+from django_defer.connections import UNREACHABLE, drop, is_busy
 from django_defer.durations import parse_duration
 from django_defer.membership import Membership
-from django_defer.models import Run
+from django_defer.models import BackgroundFunction, Queue, Run
 from django_defer.querysets import RunQuerySet
 from django_defer.reap import take_back
 from django_defer.scheduler import look, tick
-from django_defer.states import State
+from django_defer.states import ACTIVE, State
 from django_defer.transitions import Failure, release
 
 logger = logging.getLogger(__name__)
@@ -159,13 +159,16 @@ class DatabaseDuties:
 
     def _nothing_left(self) -> bool:
         """Say, in one query, whether nothing is claimable and nothing held by this cluster."""
-        runs = Run.objects.using(self.using)
-        claimable = runs.filter(
-            state=State.QUEUED,
-            queue__in=self.membership.queues,
-            function__in=self.membership.keys,
+        member = self.membership
+        queues = Queue.objects.using(self.using).filter(paused_at__isnull=False)
+        functions = BackgroundFunction.objects.using(self.using).paused()
+        claimable = (
+            Q(state=State.QUEUED, queue__in=member.queues, function__in=member.keys)
+            & ~Q(queue__in=queues.values("name"))
+            & ~Q(function__in=functions.values("key"))
         )
-        return not (claimable | self._held()).exists()
+        held = Q(state__in=ACTIVE, cluster=member.id)
+        return not Run.objects.using(self.using).filter(claimable | held).exists()
 
     _news = False
 
@@ -175,8 +178,8 @@ class DatabaseDuties:
             duty()
         except UNREACHABLE as error:
             drop(self.using)
-            if "locked" in str(error) and connections[self.using].vendor == "sqlite":
-                self._next_in = RETRY_ROUND  # SQLite's writer is busy: usual, and over soon
+            if is_busy(error, self.using):
+                self._next_in = RETRY_ROUND
                 return False
             self.membership.missed()
             if not self._is_away:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from django.core.exceptions import AppRegistryNotReady
 
@@ -24,15 +23,27 @@ from django_defer.registry import (
 from django_defer.retries import RetryPolicy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from django_defer.models import Run
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-LATER = frozenset(
-    "discard_after metadata sensitive alert catch_up catch_up_window overlap supersede jitter "
-    "enabled starts_at ends_at".split()
+LATER = frozenset({"discard_after", "metadata", "sensitive", "alert"})
+LATER_FOR_SCHEDULES = frozenset(
+    {
+        "catch_up",
+        "catch_up_window",
+        "overlap",
+        "supersede",
+        "jitter",
+        "enabled",
+        "starts_at",
+        "ends_at",
+    }
 )
+LONGEST_KEY = 200  # the column's length
 
 
 class ConfiguredFunction(Generic[P]):
@@ -73,13 +84,13 @@ class ConfiguredFunction(Generic[P]):
 
     async def amap(self, items: Iterable[Any], *, batch_size: int | None = None) -> int:
         """`map` from async code."""
-        return await in_thread(self.map)(items, batch_size=batch_size)
+        return cast("int", await in_thread(self.map)(items, batch_size=batch_size))
 
     async def astarmap(
         self, tuples: Iterable[tuple[Any, ...]], *, batch_size: int | None = None
     ) -> int:
         """`starmap` from async code."""
-        return await in_thread(self.starmap)(tuples, batch_size=batch_size)
+        return cast("int", await in_thread(self.starmap)(tuples, batch_size=batch_size))
 
     def run_now(self, *, actor: str = "") -> Run:
         """Make a run of a scheduled function outside its schedule, which does not move."""
@@ -89,7 +100,7 @@ class ConfiguredFunction(Generic[P]):
 
     async def arun_now(self, *, actor: str = "") -> Run:
         """`run_now` from async code."""
-        return await in_thread(self.run_now)(actor=actor)
+        return cast("Run", await in_thread(self.run_now)(actor=actor))
 
     def using(self, **options: Any) -> ConfiguredFunction[P]:
         """Return the same with these options too; the later one wins."""
@@ -109,9 +120,7 @@ class ConfiguredFunction(Generic[P]):
         self._refuse_if_scheduled(verb)
         return enqueue(self._function, args, kwargs, self._options, verb=verb)
 
-    def _many(
-        self, verb: str, calls: Iterable[tuple[Any, ...]], batch_size: int | None
-    ) -> int:
+    def _many(self, verb: str, calls: Iterable[tuple[Any, ...]], batch_size: int | None) -> int:
         from django_defer.enqueue import enqueue_many
 
         self._refuse_if_scheduled(verb)
@@ -119,8 +128,9 @@ class ConfiguredFunction(Generic[P]):
 
     def _refuse_if_scheduled(self, verb: str) -> None:
         if self._function.schedule is not None:
-            name = self._function.__name__ if verb == "()" else ""
-            raise ScheduledFunctionError(self._function.key, f"calling {name}()" if name else verb)
+            name = self._function.__name__
+            verb = f"calling {name}()" if verb == "()" else verb
+            raise ScheduledFunctionError(self._function.key, verb, name)
 
 
 class DeferredFunction(Function[P, R], ConfiguredFunction[P]):
@@ -147,15 +157,13 @@ class Defer:
     ) -> Callable[[Callable[P, R]], DeferredFunction[P, R]]: ...
 
     @overload
-    def __call__(
-        self, function: Callable[P, R], /, **options: Any
-    ) -> DeferredFunction[P, R]: ...
+    def __call__(self, function: Callable[P, R], /, **options: Any) -> DeferredFunction[P, R]: ...
 
     def __call__(self, function: Any = None, /, **options: Any) -> Any:
         """Make a background function: calling it enqueues a run.
 
         Options: `name` (replaces the function's name in the key; a dotted name is the whole key),
-        `queue`, `priority` (−100…100, higher first), `retry` (True, False, a number of retries or
+        `queue`, `priority` (-100…100, higher first), `retry` (True, False, a number of retries or
         a RetryPolicy), `max_duration` (seconds, a timedelta or "5m"; default 30 minutes),
         `atomic` (body, children and outcome commit together), `rerun_if_lost`.
         """
@@ -215,26 +223,29 @@ def register(
     return deferred
 
 
-def key_for(function: Callable[..., Any], name: str | None) -> str:
+def key_for(function: Any, name: Any) -> str:
     """Return the key: `app_label.function_name`, or what `name=` says."""
-    if name is not None and (not isinstance(name, str) or not name or len(name) > 150):
-        raise InvalidOption(f"name={name!r}: write a text of 1 to 150 characters.")
-    if name and "." in name:
-        return name
+    if name is None:
+        name = function.__name__
+    elif not isinstance(name, str) or not all(name.split(".")):
+        raise InvalidOption(f'name={name!r}: write a text such as "compute" or "shop.compute".')
     try:
-        return f"{app_label_of(function.__module__)}.{name or function.__name__}"
+        key = name if "." in name else f"{app_label_of(function.__module__)}.{name}"
     except AppRegistryNotReady:
         raise ImproperlyDeferred(
             f"{function.__module__} was imported before Django's apps were loaded: don't import "
             f"it from an app's __init__.py or apps.py, put it in AppConfig.ready()."
         ) from None
+    if len(key) > LONGEST_KEY:
+        raise InvalidOption(f"{key}: a key has at most {LONGEST_KEY} characters; give name=.")
+    return key
 
 
 def parse_options(key: str, options: dict[str, Any]) -> Options:
     """Turn the decorator's keywords into Options; refuse what is unknown or not built yet."""
     known = {"queue", "priority", "retry", "max_duration", "atomic", "rerun_if_lost"}
     for name in options:
-        if name in LATER:
+        if name in LATER | LATER_FOR_SCHEDULES:
             raise InvalidOption(f"{key}: the option {name}= is not built yet; leave it out.")
         if name not in known:
             raise InvalidOption(

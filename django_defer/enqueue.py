@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
 from django.db import DatabaseError, connections, transaction
-from django.utils import timezone
 
 from django_defer.clock import DatabaseNow, database_now
 from django_defer.conf import conf
@@ -23,7 +23,7 @@ from django_defer.event_loop import in_thread, refuse_event_loop
 from django_defer.exceptions import InvalidOption, NotDiscoverable, NotMigrated
 from django_defer.models import Cluster, Run
 from django_defer.payloads import encode_call
-from django_defer.registry import Function
+from django_defer.registry import Function, home_for
 from django_defer.states import State
 from django_defer.wakeup import announce
 
@@ -78,7 +78,7 @@ async def aenqueue(
     options: CallOptions,
 ) -> Run:
     """`enqueue` from async code."""
-    return await in_thread(enqueue)(function, args, kwargs, options)
+    return cast("Run", await in_thread(enqueue)(function, args, kwargs, options))
 
 
 def enqueue_many(
@@ -94,14 +94,16 @@ def enqueue_many(
     All in one transaction, or one transaction a batch when `batch_size` is given.
     """
     refuse_event_loop(verb)
-    if batch_size is not None and (isinstance(batch_size, bool) or batch_size < 1):
+    if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
         raise InvalidOption(f"batch_size={batch_size!r}: write a whole number of rows from 1 up.")
     using = str(conf.database)
     runs = (build_run(function, tuple(args), {}, options) for args in calls)
-    if batch_size is not None:
-        return sum(_insert_batch(batch, using) for batch in _batches(runs, batch_size))
-    with transaction.atomic(using=using):
-        return sum(_insert_batch(batch, using) for batch in _batches(runs, BATCH))
+    other = _open_transaction_elsewhere(using)
+    if other is None:
+        return _insert_many(runs, using, batch_size)
+    built = list(runs)  # what is wrong with one of them is said here, not at the commit
+    transaction.on_commit(lambda: _insert_many(built, using, batch_size), using=other)
+    return len(built)
 
 
 def build_run(
@@ -112,8 +114,7 @@ def build_run(
 ) -> Run:
     """Check the call and return the row it will be, not yet saved."""
     if not function.is_discoverable:
-        wanted = f"{function.module.partition('.')[0]}/defer.py"
-        raise NotDiscoverable(function.key, function.module, wanted)
+        raise NotDiscoverable(function.key, function.module, home_for(function.module))
     function.signature.bind(*args, **kwargs)
     own = function.options
     run = Run(
@@ -134,7 +135,7 @@ def apply_time(run: Run, options: CallOptions) -> None:
     """Make the run wait when the options say so; the database's clock adds a delay."""
     if options.delay:
         run.state, run.run_after = State.SCHEDULED, DatabaseNow(options.delay)
-    elif options.run_after is not None and options.run_after > timezone.now():
+    elif options.run_after is not None:  # the database's clock says whether that is past
         run.state, run.run_after = State.SCHEDULED, options.run_after
 
 
@@ -147,21 +148,24 @@ def inherit(run: Run) -> None:
 
 
 def _insert(run: Run, using: str) -> None:
-    connection = connections[using]
-    run.enqueued_in = connection.run_on_commit if connection.in_atomic_block else None
-    try:
+    blocks = connections[using].atomic_blocks
+    run.enqueued_in = blocks[0] if blocks else None
+    with _explained():
         run.save(using=using)
-    except DatabaseError as error:
-        raise _explained(error) from error
     announce(using)
     _hint_at_worker(run.queue, using)
 
 
+def _insert_many(runs: Iterable[Run], using: str, batch_size: int | None) -> int:
+    if batch_size is not None:
+        return sum(_insert_batch(batch, using) for batch in _batches(runs, batch_size))
+    with transaction.atomic(using=using):
+        return sum(_insert_batch(batch, using) for batch in _batches(runs, BATCH))
+
+
 def _insert_batch(runs: list[Run], using: str) -> int:
-    try:
+    with _explained():
         Run.objects.using(using).bulk_create(runs)
-    except DatabaseError as error:
-        raise _explained(error) from error
     announce(using)
     for queue in {run.queue for run in runs}:
         _hint_at_worker(queue, using)
@@ -174,10 +178,15 @@ def _batches(runs: Iterable[Run], size: int) -> Iterable[list[Run]]:
         yield batch
 
 
-def _explained(error: DatabaseError) -> Exception:
-    text = str(error)
-    missing = "no such table" in text or "does not exist" in text
-    return NotMigrated() if missing and Run._meta.db_table in text else error
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say what to do when the tables are missing."""
+    try:
+        yield
+    except DatabaseError as error:
+        if NotMigrated.explains(error):
+            raise NotMigrated from error
+        raise
 
 
 def _open_transaction_elsewhere(using: str) -> str | None:

@@ -38,15 +38,24 @@ class ImproperlyDeferred(DeferError, TypeError):
 
 
 class DuplicateKey(DeferError, ValueError):
-    """Two functions, or one function under two module paths, claim the same key."""
+    """Two functions claim one key, or one function was imported under two module paths.
 
-    def __init__(self, key: str, first: str, second: str) -> None:
-        self.key, self.first, self.second = key, first, second
-        super().__init__(
-            f"Two background functions have the key {key!r}: {first} and {second}. "
-            f'Give one of them another name with @defer(name="…"), or import the module '
-            f"under one path only."
-        )
+    `first` and `second` say where; `proper` is the path to keep, of a function imported twice.
+    """
+
+    def __init__(self, key: str, first: str, second: str, proper: str = "") -> None:
+        self.key, self.first, self.second, self.proper = key, first, second, proper
+        if proper:
+            message = (
+                f"One background function was imported under two module paths: {first} and "
+                f"{second}. Import it as {proper} everywhere."
+            )
+        else:
+            message = (
+                f"Two background functions have the key {key!r}: {first} and {second}. "
+                f'Give one of them another name with @defer(name="…").'
+            )
+        super().__init__(message)
 
 
 # -- payloads --------------------------------------------------------------------------------
@@ -88,9 +97,9 @@ class ReferencedObjectMissing(UnreadablePayload):
 class ScheduledFunctionError(DeferError, TypeError):
     """A scheduled function was called or enqueued directly."""
 
-    def __init__(self, key: str, verb: str) -> None:
+    def __init__(self, key: str, verb: str, name: str = "") -> None:
         self.key, self.verb = key, verb
-        name = key.rpartition(".")[2]
+        name = name or key.rpartition(".")[2]
         super().__init__(
             f"{key} is a scheduled function: its cron definition makes its runs, so {verb} is an "
             f"error. Use {name}.run_now() for a run outside the schedule, or {name}.call() to "
@@ -126,14 +135,22 @@ class NotMigrated(DeferError):
             "The tables of django_defer do not exist yet: run `manage.py migrate`, then try again."
         )
 
+    @staticmethod
+    def explains(error: Exception) -> bool:
+        """Say whether a database error means this."""
+        text = str(error)
+        missing = "no such table" in text or "does not exist" in text
+        return missing and "django_defer_" in text
+
 
 class CalledInEventLoop(DeferError):
     """A synchronous verb was called inside a running event loop."""
 
     def __init__(self, verb: str) -> None:
-        twin = {"()": ".aenqueue(…)"}.get(verb, f".a{verb.lstrip('.')}")
+        twins = {"()": ".aenqueue()", ".wait()": ".await_end()"}
+        self.twin = twins.get(verb, f".a{verb.lstrip('.')}")
         super().__init__(
-            f"{verb} touches the database and an event loop is running: use `await f{twin}`."
+            f"{verb} touches the database and an event loop is running: use `await …{self.twin}`."
         )
 
 

@@ -10,25 +10,43 @@ import logging
 import time
 import traceback
 from collections.abc import Sequence, Set
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import connections
+from django.db.transaction import TransactionManagementError
 
 from django_defer import transitions
 from django_defer.board import Board
 from django_defer.claims import Claim
 from django_defer.conf import conf
-from django_defer.connections import Freshness, clean_up_after_user_code, persistently
+from django_defer.connections import (
+    Freshness,
+    cancel_queries,
+    clean_up_after_user_code,
+    enter_atomic,
+    persistently,
+)
 from django_defer.context import CurrentRun, running
-from django_defer.exceptions import Cancel, DeferError, Retry, TimeLimitExceeded, UnreadablePayload
+from django_defer.exceptions import (
+    Cancel,
+    DeferError,
+    PayloadTooLarge,
+    Retry,
+    RunAborted,
+    TimeLimitExceeded,
+    UnreadablePayload,
+    UnserializableValue,
+)
 from django_defer.interrupts import Interrupts
 from django_defer.mailbox import Inbox
 from django_defer.models import Run
 from django_defer.payloads import decode_call, dumps, encode_result
+from django_defer.process import only_in_this_process
 from django_defer.registry import Function, registry
+from django_defer.retries import RetryPolicy
 from django_defer.signals import emit
 from django_defer.states import Outcome, State
 from django_defer.transitions import Failure, Started
@@ -40,6 +58,10 @@ MAX_TRACEBACK = 20_000  # characters kept of a traceback, its end
 
 class ClaimLost(DeferError):
     """The claim was taken away while the function ran: its transaction is rolled back."""
+
+
+class Hopeless(DeferError):
+    """Another attempt would end the same way; what happened is its `__cause__`."""
 
 
 @dataclass(slots=True)
@@ -57,7 +79,7 @@ class Executor:
     def execute(self, claim: Claim) -> None:
         """Make one attempt; return when its outcome is in the database."""
         self.show(claim, 0.0)
-        self.freshness.check(self.using)
+        self.freshness.check()
         started = self.persist(lambda: transitions.start(self.using, claim, self.worker))
         if started is None:
             logger.info(
@@ -83,9 +105,10 @@ class Executor:
                 raise UnreadablePayload(f"This worker has no function {started.function!r}.")
             committed = self.call(function, started)
         except ClaimLost:
+            self.tidy()
             self.report_late(started)
         except BaseException as error:  # noqa: BLE001 - SystemExit in a function is its failure
-            clean_up_after_user_code()
+            self.tidy()
             self.record_failure(function, started, error, time.perf_counter() - began)
         else:
             if committed:
@@ -95,26 +118,52 @@ class Executor:
 
     def call(self, function: Function[Any, Any], started: Started) -> bool:
         """Call the function and write its result; an atomic one in the same transaction."""
-        args, kwargs = decode_call(started.args)
-        atomic = function.options.atomic
-        with transaction.atomic(using=self.using) if atomic else nullcontext():
-            limit = function.options.max_duration.total_seconds()
-            self.show(started.claim, time.monotonic() + limit)
-            with running(_current(started)), self.interrupts.limited(limit):
-                value = self.interrupts.call(function.function, *args, **kwargs)
-            self.show(started.claim, 0.0)
-            result = dumps(encode_result(function.key, value))
-            if atomic:
-                if not transitions.succeed(self.using, started, result):
-                    raise ClaimLost
-                return True
-        clean_up_after_user_code()
+        args, kwargs = read_call(function, started.args)
+        if function.options.atomic:
+            self.call_atomically(function, started, args, kwargs)
+            self.tidy()
+            return True
+        result = self.body(function, started, args, kwargs)
+        self.tidy()
         return bool(
             self.persist(
                 lambda: transitions.succeed(self.using, started, result)
                 or self.was_written(started, {State.SUCCEEDED})
             )
         )
+
+    def call_atomically(
+        self, function: Function[Any, Any], started: Started, args: Any, kwargs: Any
+    ) -> None:
+        """Call the function and write its result in one transaction, or neither."""
+        with ExitStack() as stack:
+            enter_atomic(stack, self.using)
+            savepoints = list(connections[self.using].savepoint_ids)
+            result = self.body(function, started, args, kwargs)
+            if connections[self.using].savepoint_ids != savepoints:
+                raise TransactionManagementError("The function left a transaction open.")
+            if not transitions.succeed(self.using, started, result):
+                raise ClaimLost
+
+    def body(
+        self, function: Function[Any, Any], started: Started, args: Any, kwargs: Any
+    ) -> str:
+        """Call the function within its time limit; return what it returned, as JSON."""
+        limit = function.options.max_duration.total_seconds()
+        self.show(started.claim, time.monotonic() + limit)
+        try:
+            with (
+                only_in_this_process(),
+                running(_current(started)),
+                self.interrupts.limited(limit),
+            ):
+                value = self.interrupts.call(function.function, *args, **kwargs)
+        except BaseException:
+            cancel_queries()
+            raise
+        finally:
+            self.show(started.claim, 0.0)
+        return write_result(function, value)
 
     def record_failure(
         self,
@@ -125,16 +174,17 @@ class Executor:
     ) -> None:
         """Write the failed attempt, and when it is tried again."""
         if isinstance(error, Cancel):
+            reason = describe(error).error_message
             written = self.persist(
-                lambda: transitions.cancel_running(self.using, started, str(error))
+                lambda: transitions.cancel_running(self.using, started, reason)
                 or self.was_written(started, {State.CANCELLED})
             )
             if written:
-                self.tell("run.cancelled", started, seconds, error=str(error))
+                self.tell("run.cancelled", started, seconds, error=reason)
             else:
                 self.report_late(started)
             return
-        failure = describe(error)
+        failure = describe(error.__cause__ or error if isinstance(error, Hopeless) else error)
         retry_in = delay_before_retry(function, started, error)
         written = self.persist(
             lambda: transitions.fail(self.using, started, failure, retry_in)
@@ -153,6 +203,10 @@ class Executor:
             error=f"{failure.error_class}: {failure.error_message}",
             retry_in=retry_in,
         )
+
+    def tidy(self) -> None:
+        """Undo what the function may have left on the connections."""
+        clean_up_after_user_code()
 
     def was_written(self, started: Started, states: Set[State]) -> bool:
         """Say whether an earlier try of the same write went through after all."""
@@ -196,6 +250,27 @@ class Executor:
         )
 
 
+def read_call(function: Function[Any, Any], stored: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments; say so if they don't fit the function any more."""
+    args, kwargs = decode_call(stored)
+    try:
+        function.signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise UnreadablePayload(
+            f"The stored arguments do not fit {function.key}{function.signature}, which was "
+            f"changed after the run was enqueued: {error}."
+        ) from error
+    return args, kwargs
+
+
+def write_result(function: Function[Any, Any], value: Any) -> str:
+    """Return the result as JSON text; one that cannot be stored is no reason to run again."""
+    try:
+        return dumps(encode_result(function.key, value))
+    except (UnserializableValue, PayloadTooLarge) as error:
+        raise Hopeless from error
+
+
 def describe(error: BaseException) -> Failure:
     """Return the error as the text that is kept."""
     kind = type(error)
@@ -224,14 +299,22 @@ def delay_before_retry(
 ) -> timedelta | None:
     """Return how long to wait before the next attempt, or None when there is none."""
     failures = started.failures + 1
-    if failures >= started.max_attempts or isinstance(error, UnreadablePayload):
+    if failures >= started.max_attempts or isinstance(error, (UnreadablePayload, Hopeless)):
         return None
     if function is None:
         return None
     policy = function.options.retry
     if isinstance(error, Retry):
         return error.delay if error.delay is not None else policy.delay(failures)
-    return policy.delay(failures) if policy.should_retry(error) else None
+    return policy.delay(failures) if should_retry(policy, error) else None
+
+
+def should_retry(policy: RetryPolicy, error: BaseException) -> bool:
+    """Ask the policy; SystemExit and the like, which end no worker, count as any Exception."""
+    if isinstance(error, (Exception, TimeLimitExceeded, RunAborted)):
+        return policy.should_retry(error)
+    is_listed = isinstance(error, policy.give_up_on)
+    return policy.should_retry(error) or (Exception in policy.retry_on and not is_listed)
 
 
 def _current(started: Started) -> CurrentRun:
@@ -263,4 +346,12 @@ def work(claims: Sequence[Sequence[Any]]) -> None:
         board = _executor.board
         if board is not None and (board.is_stopping or board.is_stale):
             return  # what is not started goes back to the queue
-        _executor.execute(Claim.from_list(data))
+        try:
+            _executor.execute(Claim.from_list(data))
+        except Exception as error:
+            logger.exception(
+                "run.unrecorded run=%s: this worker ends, so that the run is taken back",
+                data[0],
+                extra={"event": "run.unrecorded", "run_id": data[0]},
+            )
+            raise SystemExit(1) from error

@@ -14,6 +14,16 @@ _lock = threading.Lock()
 _last = 0
 
 
+def _renew_lock() -> None:
+    """Forget the parent's lock: one of its threads may have held it at the moment of the fork."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 def uuid7() -> UUID:
     """Return a new UUIDv7: 48 bits of milliseconds, 12 bits of their fraction, 62 random bits."""
     global _last

@@ -8,6 +8,7 @@ is undone afterwards.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ class Interrupts:
         self._inside = False
         self._is_async = False
         self._cancel_task: Callable[[], object] | None = None
+        self._seconds = 0.0
+        self._alarm = self._on_alarm  # one object, so that a changed handler can be told
+        signal.signal(signal.SIGALRM, self._alarm)
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call `function`; one that is a coroutine function runs in an event loop.
@@ -36,10 +40,14 @@ class Interrupts:
         Its synchronous database work happens in this thread, on this thread's connection, so
         that it belongs to the transaction of an atomic run.
         """
-        self._inside, self._is_async = True, asyncio.iscoroutinefunction(function)
-        if self._is_async:
-            return async_to_sync(self._supervised)(function, *args, **kwargs)
-        return function(*args, **kwargs)
+        self._is_async = inspect.iscoroutinefunction(function)
+        self._inside = True
+        try:
+            if self._is_async:
+                return async_to_sync(self._supervised)(function, *args, **kwargs)
+            return function(*args, **kwargs)
+        finally:
+            self._inside = False
 
     async def _supervised(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -59,23 +67,22 @@ class Interrupts:
     @contextmanager
     def limited(self, seconds: float) -> Iterator[None]:
         """Raise TimeLimitExceeded in a `call` that is still inside after `seconds`."""
-        before = {number: signal.getsignal(number) for number in _GUARDED}
-        limit = TimeLimitExceeded(f"still running after its max_duration of {seconds:g} s")
-        self._cause = None
-
-        def on_alarm(signum: int, frame: FrameType | None) -> None:
-            self._interrupt(limit)
-
-        signal.signal(signal.SIGALRM, on_alarm)
+        handlers = {number: signal.getsignal(number) for number in _GUARDED}
+        self._seconds, self._cause = seconds, None
         signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
             yield
         finally:
             self._inside = False
             signal.setitimer(signal.ITIMER_REAL, 0)
-            for number, handler in before.items():
+            for number, handler in handlers.items():
                 if signal.getsignal(number) is not handler:
                     signal.signal(number, handler)
+
+    def _on_alarm(self, signum: int, frame: FrameType | None) -> None:
+        self._interrupt(
+            TimeLimitExceeded(f"still running after its max_duration of {self._seconds:g} s")
+        )
 
     def _interrupt(self, cause: BaseException) -> None:
         if not self._inside or self._cause is not None:

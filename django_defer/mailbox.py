@@ -30,9 +30,8 @@ class Mailbox:
 
     def receive(self, *, wait: bool) -> dict[str, Any] | None:
         """Return the next message; None when there is none and `wait` is off."""
-        self._reader.setblocking(wait)
         try:
-            return dict(json.loads(self._reader.recv(65536)))
+            return dict(json.loads(self._reader.recv(65536, 0 if wait else socket.MSG_DONTWAIT)))
         except BlockingIOError:
             return None
 
@@ -77,9 +76,8 @@ class Inbox:
         if self.leaving:
             return STOP
         given = self._board.given(self._slot)
-        message = self._mailbox.receive(wait=False)
-        if message is None:
-            # Nothing was left, so everything up to `given` has been taken.
+        message = self._mailbox.receive(wait=False) if given > self._done else None
+        if message is None:  # nothing was left, so everything up to `given` has been taken
             self._done = max(self._done, given)
             self._show(Doing.IDLE)
             self._board.wake_pusher()

@@ -12,7 +12,7 @@ from typing import Any
 from django.db import connections, models, transaction
 
 from django_defer.call_options import CallOptions
-from django_defer.clock import database_now
+from django_defer.clock import DatabaseNow, database_now
 from django_defer.conf import conf
 from django_defer.durations import parse_duration
 from django_defer.enqueue import build_run, inherit, insert
@@ -52,7 +52,7 @@ def run_now(
     using = str(conf.database)
     if function.schedule is not None:
         run.definition = CronDefinition.objects.using(using).filter(function=key).first()
-    run.enqueued_by = actor or run.enqueued_by
+    run.enqueued_by = actor[:200] or run.enqueued_by
     return insert(run)
 
 
@@ -60,25 +60,28 @@ def pause(
     target: Any, *, reason: str = "", until: datetime | None = None, actor: str = ""
 ) -> None:
     """Pause a definition, a function or a queue. Waiting runs of a function are parked."""
-    now = database_now(str(conf.database))
+    using = str(conf.database)
     values: dict[str, Any] = {
-        "paused_at": now,
+        "paused_at": DatabaseNow(),
         "paused_by": actor[:150],
         "paused_until": until,
         "pause_reason": reason[:500],
     }
     if isinstance(target, CronDefinition):
         values |= {"next_slot_at": None, "version": models.F("version") + 1}
-    with transaction.atomic(using=str(conf.database)):
-        _write(target, values)
-        if isinstance(target, BackgroundFunction):
-            queued = Run.objects.queued().filter(function=target.key)
-            _all(lambda: park(str(conf.database), queued, Reason.FUNCTION_PAUSED))
+    type(target).objects.filter(pk=target.pk).update(**values)
+    if isinstance(target, BackgroundFunction):
+        paused = BackgroundFunction.objects.paused().filter(pk=target.pk)
+        queued = Run.objects.queued().filter(function=target.key, function__in=paused)
+        _all(lambda: park(using, queued, Reason.FUNCTION_PAUSED))
     target.refresh_from_db()
 
 
 def resume(target: Any, *, actor: str = "") -> None:
-    """End a pause. A definition fires from its next slot on; what was missed stays missed."""
+    """End a pause. A definition fires from its next slot on; what was missed stays missed.
+
+    What is not paused stays as it is: a slot that is due now must not be passed over.
+    """
     using = str(conf.database)
     values: dict[str, Any] = {
         "paused_at": None,
@@ -87,17 +90,18 @@ def resume(target: Any, *, actor: str = "") -> None:
         "pause_reason": "",
     }
     with transaction.atomic(using=using):
-        if isinstance(target, CronDefinition):
-            target.paused_at = None
-            upcoming = None if target.orphaned_at else next_slot(target, database_now(using))
-            values |= {"next_slot_at": upcoming, "version": models.F("version") + 1}
-        _write(target, values)
-        if isinstance(target, BackgroundFunction):
-            parked = Run.objects.filter(
-                state=State.PARKED, reason=Reason.FUNCTION_PAUSED, function=target.key
-            )
-            _all(lambda: unpark(using, parked))
-        announce(using)
+        row = _locked(target)
+        if isinstance(row, CronDefinition):
+            row.paused_at = None
+            upcoming = None if row.orphaned_at else next_slot(row, database_now(using))
+            values |= {"next_slot_at": upcoming, "error": "", "version": models.F("version") + 1}
+        type(target).objects.filter(pk=target.pk, paused_at__isnull=False).update(**values)
+    if isinstance(target, BackgroundFunction):
+        parked = Run.objects.filter(
+            state=State.PARKED, reason=Reason.FUNCTION_PAUSED, function=target.key
+        )
+        _all(lambda: unpark(using, parked))
+    announce(using)
     target.refresh_from_db()
 
 
@@ -111,7 +115,8 @@ def pause_queue(name: str, **how: Any) -> Queue:
 def cancel(run: Run, *, actor: str = "", reason: str = "") -> None:
     """Cancel a run that has not started: immediate and final."""
     refuse_event_loop(".cancel()")
-    text = reason or (f"cancelled by {actor}" if actor else "cancelled")
+    by = f"cancelled by {actor}" if actor else "cancelled"
+    text = f"{reason} ({by})" if reason and actor else reason or by
     if not cancel_waiting(_alias(run), run.pk, text):
         run.refresh_from_db()
         raise RunNotCancellable(run.pk, str(run.state))
@@ -150,7 +155,7 @@ def rerun(run: Run, *, actor: str = "") -> Run:
         parent_id=run.parent_id,
         root_id=run.root_id,
         rerun_of=run,
-        enqueued_by=actor,
+        enqueued_by=actor[:200],
     )
     if not actor:
         inherit(again)
@@ -195,7 +200,7 @@ def _refuse_own_transaction(run: Run) -> None:
         raise WaitInsideTransaction(run.pk)
     if not connection.in_atomic_block:
         return
-    if connection.vendor == "sqlite" or run.enqueued_in is connection.run_on_commit:
+    if connection.vendor == "sqlite" or run.enqueued_in is connection.atomic_blocks[0]:
         raise WaitInsideTransaction(run.pk)
 
 
@@ -203,8 +208,12 @@ def _alias(run: Run) -> str:
     return str(run._state.db or conf.database)
 
 
-def _write(target: Any, values: dict[str, Any]) -> None:
-    type(target).objects.filter(pk=target.pk).update(**values)
+def _locked(target: Any) -> Any:
+    """Return the row as it is now, and keep others from changing it meanwhile."""
+    rows = type(target).objects.filter(pk=target.pk)
+    if connections[rows.db].features.has_select_for_update:
+        rows = rows.select_for_update()
+    return rows.get()
 
 
 def _all(batch: Any) -> int:

@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -42,6 +44,17 @@ class Lifeline:
         """Close the supervisor's ends."""
         os.close(self._write)
         os.close(self._read)
+
+
+@contextmanager
+def only_in_this_process() -> Iterator[None]:
+    """End a child that was forked inside and comes back out: one alone may go on from here."""
+    pid = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != pid:
+            os._exit(0)
 
 
 def ignore_stop_signals() -> None:

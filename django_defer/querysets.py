@@ -10,15 +10,15 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import models
-from django.db.models import Count, F, Q
+from django.db.models import Count, Q
 
 from django_defer.conf import conf
-from django_defer.states import ACTIVE, FINISHED, UNFINISHED, WAITING, Reason, State
+from django_defer.states import ACTIVE, FINISHED, UNFINISHED, WAITING, State
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from django_defer.models import BackgroundFunction, Cluster, CronDefinition, Run
+    from django_defer.models import BackgroundFunction, Cluster, CronDefinition, Run  # noqa: F401
 
 M = TypeVar("M", bound=models.Model)
 
@@ -50,14 +50,22 @@ class RunQuerySet(models.QuerySet["Run"]):
         """Scheduled for `now` or earlier."""
         return self.filter(state=State.SCHEDULED, run_after__lte=now)
 
-    def held_by(self, cluster: UUID, worker: str | None = None) -> RunQuerySet:
+    def retrying(self) -> RunQuerySet:
+        """Scheduled because an earlier attempt failed or was lost."""
+        return self.filter(Q(failures__gt=0) | Q(losses__gt=0), state=State.SCHEDULED)
+
+    def held_by(self, cluster: UUID | None, worker: str | None = None) -> RunQuerySet:
         """Claimed or running in this cluster, or in one worker of it."""
         held = self.active().filter(cluster=cluster)
         return held if worker is None else held.filter(worker=worker)
 
     def parked_for_code(self, keys: Collection[str]) -> RunQuerySet:
-        """Parked because no worker knew the function, and these workers do."""
-        return self.filter(state=State.PARKED, reason=Reason.NO_CODE, function__in=keys)
+        """Parked, of functions that these workers know.
+
+        For whatever reason: a run that was parked at the moment its function was resumed would
+        otherwise stay parked. Leave out what is paused now.
+        """
+        return self.filter(state=State.PARKED, function__in=keys)
 
     def children_of(self, run_id: UUID) -> RunQuerySet:
         """The runs that this run enqueued."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -34,7 +35,7 @@ def failure_of_exit(exit_code: int | None) -> Failure:
     """Say in words how a worker process ended."""
     name, message = "", f"its worker process exited with code {exit_code}"
     if exit_code is not None and exit_code < 0:
-        name = signal.Signals(-exit_code).name
+        name = _signal_name(-exit_code)
         message = f"its worker process was killed by {name}"
         if name == "SIGKILL":
             message = "its worker process was killed, possibly out of memory"
@@ -47,9 +48,16 @@ def failure_of_exit(exit_code: int | None) -> Failure:
     )
 
 
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
 def take_back(
     using: str,
-    cluster: UUID,
+    cluster: UUID | None,
     worker: str | None,
     failure: Failure,
     *,
@@ -69,14 +77,28 @@ def take_back(
             written = lose(using, run, failure, counted=counted)
         if written:
             lost += 1
-            emit(
-                "run.lost",
-                run_id=run.pk,
-                function=run.function_id,
-                attempt=run.attempt,
-                error=failure.error_message,
-            )
+            _tell(using, run, failure)
     return released, lost
+
+
+def _tell(using: str, run: Run, failure: Failure) -> None:
+    """Send the signals for an attempt that was taken back, once that is committed."""
+    run.refresh_from_db(using=using, fields=["state", "error_message"])
+    names = ["run.lost"] if failure.outcome is Outcome.LOST else []
+    if run.state == State.FAILED:
+        names.append("run.failed")
+    elif failure.outcome is Outcome.TIMED_OUT:
+        names.append("run.retrying")
+    for name in names:
+        tell = partial(
+            emit,
+            name,
+            run_id=run.pk,
+            function=run.function_id,
+            attempt=run.attempt,
+            error=run.error_message,
+        )
+        transaction.on_commit(tell, using=using, robust=True)
 
 
 def _time_out(using: str, run: Run, failure: Failure) -> bool:
@@ -108,4 +130,16 @@ def reap(using: str, now: datetime, lease: timedelta) -> list[Cluster]:
             take_back(using, dead.pk, None, SILENT)
             mine.delete()
             reaped.append(dead)
+    _take_back_from_nobody(using)
     return reaped
+
+
+def _take_back_from_nobody(using: str) -> None:
+    """Take back what is held by clusters that have no row.
+
+    A claim that began before its cluster's row was removed may commit afterwards.
+    """
+    clusters = Cluster.objects.using(using).values("pk")
+    held = Run.objects.using(using).active().exclude(cluster__in=clusters)
+    for cluster in set(held.values_list("cluster", flat=True)):
+        take_back(using, cluster, None, SILENT)

@@ -9,17 +9,21 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Generic, ParamSpec, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.apps import apps
 
-from django_defer.cron import CronSchedule
 from django_defer.exceptions import DuplicateKey, ImproperlyDeferred, UnknownFunction
 from django_defer.retries import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from django_defer.cron import CronSchedule
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,6 +47,9 @@ class Function(Generic[P, R]):
     `DeferredFunction` in `decorators` adds what a caller does with it.
     """
 
+    __name__: str
+    __qualname__: str
+
     def __init__(
         self,
         function: Callable[P, Any],
@@ -51,14 +58,13 @@ class Function(Generic[P, R]):
         options: Options,
         schedule: CronSchedule | None = None,
     ) -> None:
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function)  # type: ignore[arg-type]
         self.function = function
         self.key = key
         self.options = options
         self.schedule = schedule
         self.module: str = function.__module__
-        self.file: str = inspect.getsourcefile(function) or function.__code__.co_filename
-        self.line: int = function.__code__.co_firstlineno
+        self.file, self.line = source_of(function)
         self.signature = inspect.signature(function)
         self.parameter_names = tuple(
             parameter.name
@@ -133,9 +139,22 @@ class Registry:
     def add(self, function: Function[Any, Any]) -> None:
         """Register a function. Its own module executed again may replace it; nobody else may."""
         other = self._functions.get(function.key)
-        if other is not None and (other.module, other.line) != (function.module, function.line):
-            raise DuplicateKey(function.key, other.place, function.place)
-        function.is_discoverable = not self.discovered or in_defer_module(function.module)
+        if other is not None:
+            if other.function is function.function:
+                raise ImproperlyDeferred(
+                    f"{function.key} is deferred twice ({function.place}): keep one, or give one "
+                    f'another name with name="…".'
+                )
+            if (other.module, other.line) != (function.module, function.line):
+                raise DuplicateKey(function.key, other.place, function.place)
+        twin = next((each for each in self if _is_same_code(each, function)), None)
+        if twin is not None:
+            proper = function if in_defer_module(function.module) else twin
+            raise DuplicateKey(function.key, twin.place, function.place, proper.module)
+        # What is imported until every app is ready, a worker imports too.
+        function.is_discoverable = not (self.discovered and apps.ready) or in_defer_module(
+            function.module
+        )
         self._functions[function.key] = function
 
     def remove(self, key: str) -> None:
@@ -161,6 +180,28 @@ def in_defer_module(module: str) -> bool:
     return module == home or module.startswith(f"{home}.")
 
 
+def home_for(module: str) -> str:
+    """Return the file in which discovery would find a function of `module`."""
+    config = apps.get_containing_app_config(module)
+    return f"{config.name.replace('.', '/')}/defer.py" if config else "an installed app's defer.py"
+
+
+def source_of(function: Any) -> tuple[str, int]:
+    """Return file and line of a function, looking below decorators that use functools.wraps."""
+    code = getattr(inspect.unwrap(function), "__code__", function.__code__)
+    source = inspect.getsourcefile(code)
+    return str(Path(source).resolve()) if source else code.co_filename, code.co_firstlineno
+
+
+def _is_same_code(one: Function[Any, Any], other: Function[Any, Any]) -> bool:
+    """Say whether one file was imported under two names, and this function with it."""
+    return (
+        one.module != other.module
+        and (one.file, one.line, one.__qualname__) == (other.file, other.line, other.__qualname__)
+        and not one.file.startswith("<")
+    )
+
+
 def check_function(function: Any) -> None:
     """Refuse what could not be found again by a key, and say what to write instead."""
     if isinstance(function, Function):
@@ -170,14 +211,15 @@ def check_function(function: Any) -> None:
             f"@defer takes a function defined with def or async def, not {function!r}. "
             f"Define a module-level function that calls it."
         )
-    place = f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
+    place = "{}:{}".format(*source_of(function))
     name = function.__qualname__
     if function.__name__ == "<lambda>":
         raise ImproperlyDeferred(f"A lambda has no name to be found by ({place}): use def.")
     if "<locals>" in name:
         raise ImproperlyDeferred(
             f"{name} is defined inside a function ({place}), so a worker could not find it: "
-            f"move it to module level and pass what it needs as arguments."
+            f"move it to module level and pass what it needs as arguments (a decorator below "
+            f"@defer needs functools.wraps)."
         )
     if "." in name:
         raise ImproperlyDeferred(
@@ -191,7 +233,7 @@ def check_function(function: Any) -> None:
         )
 
 
-def check_no_required_parameters(function: Callable[..., Any]) -> None:
+def check_no_required_parameters(function: Any) -> None:
     """Refuse a scheduled function that needs arguments: nobody is there to give them."""
     required = [
         parameter.name
@@ -200,7 +242,7 @@ def check_no_required_parameters(function: Callable[..., Any]) -> None:
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     ]
     if required:
-        place = f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
+        place = "{}:{}".format(*source_of(function))
         raise ImproperlyDeferred(
             f"{function.__qualname__} is a scheduled function and takes no arguments, but "
             f"{', '.join(f'`{name}`' for name in required)} has no default ({place}). Give it a "

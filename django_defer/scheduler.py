@@ -1,31 +1,40 @@
 """What time makes due: scheduled runs are promoted, slots become runs.
 
-`tick(now)` does it; `look` is the one query an idle scheduler makes.
+`tick(now)` does it; `look` is the one query an idle scheduler makes; `run_scheduler` is the loop
+of a process that does nothing else.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from django.db import connections
+from django.db import OperationalError, connections
 
 from django_defer.clock import as_instant
+from django_defer.connections import UNREACHABLE, persistently
+from django_defer.exceptions import NotMigrated
 from django_defer.materialise import materialise
 from django_defer.models import CronDefinition, Run
 from django_defer.transitions import BATCH, promote
 from django_defer.wakeup import announce
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
 logger = logging.getLogger(__name__)
 
 LONGEST_SLEEP: Final = 1.0  # seconds; what is enqueued for soon is seen this late at most
+SHORTEST_SLEEP: Final = 0.05  # seconds, for the loop: whatever a row says, it doesn't spin
 
 _LOOK: Final = """
 SELECT {now},
        (SELECT min(run_after) FROM {run} WHERE state = 'scheduled'),
-       (SELECT min(next_slot_at) FROM {definition})
+       (SELECT min(next_slot_at) FROM {definition}
+        WHERE enabled AND paused_at IS NULL AND orphaned_at IS NULL)
 """
 _NOW: Final = {
     "postgresql": "clock_timestamp()",
@@ -94,3 +103,32 @@ def tick(using: str, now: datetime, *, slots: bool = True) -> Ticked:
     if promoted or fired:
         announce(using)
     return Ticked(promoted, len(fired))
+
+
+def run_scheduler(using: str, should_stop: Callable[[], bool]) -> None:
+    """Tick whenever something is due, and wait for a database that is away.
+
+    Returns at most two seconds after `should_stop()` is true.
+    """
+    logger.info("scheduler.started", extra={"event": "scheduler.started"})
+    while not should_stop():
+        try:
+            pause = persistently(using, lambda: tick_if_due(using), give_up=should_stop)
+        except UNREACHABLE:
+            break  # told to stop while the database was away
+        time.sleep(pause)
+    logger.info("scheduler.stopped", extra={"event": "scheduler.stopped"})
+
+
+def tick_if_due(using: str) -> float:
+    """Do what is due, if anything; return for how many seconds there will be nothing to do."""
+    try:
+        seen = look(using)
+        if seen.seconds_until_next() <= 0:
+            tick(using, seen.now)
+            seen = look(using)
+    except OperationalError as error:
+        if NotMigrated.explains(error):
+            raise NotMigrated from error
+        raise
+    return max(SHORTEST_SLEEP, seen.seconds_until_next())

@@ -22,6 +22,7 @@ def execute(using: str, sql: str, values: Mapping[str, Any]) -> list[tuple[Any, 
             cursor.execute(sql, values)
             return list(cursor.fetchall())
     connection.ensure_connection()
+    connection.validate_no_broken_transaction()
     with connection.wrap_database_errors:
         raw = connection.connection
         if raw.prepare_threshold is None:

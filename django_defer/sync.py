@@ -1,39 +1,65 @@
 """Bring the rows in line with the code: functions and cron definitions.
 
-Code owns what it registers; pauses and overrides are an operator's and are never touched. Safe
-when two hosts do it at once: rows are inserted ON CONFLICT DO NOTHING and updated under a lock.
+Code owns what it registers; pauses and overrides are an operator's and are never touched. Two hosts
+may do it at once: one waits for the other, so that neither deadlocks nor reports the other's work.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
+from zoneinfo import ZoneInfo
 
 from django.db import connections, models, transaction
 
 from django_defer.clock import database_now
 from django_defer.conf import conf
-from django_defer.cron import CronSchedule
 from django_defer.durations import format_duration, parse_duration
 from django_defer.exceptions import InvalidCronExpression
 from django_defer.models import BackgroundFunction, Cluster, CronDefinition
 from django_defer.registry import Function, registry
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from django_defer.cron import CronSchedule
+
+LOCK: Final = 6_041_771_423_054_187_117  # PostgreSQL's advisory lock for one sync at a time
+SLOTS_SHOWN: Final = 3
+
 
 @dataclass(slots=True)
 class SyncReport:
-    """What a sync did, or would do. Each entry is a line for a person."""
+    """What a sync did, or would do. Each entry is a line for a person.
+
+    `upcoming` has, by key, the zone and the next slots of definitions that are new or changed.
+    """
 
     created: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     orphaned: list[str] = field(default_factory=list)
     revived: list[str] = field(default_factory=list)
+    upcoming: dict[str, tuple[str, list[datetime]]] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
         """Whether rows and code agree."""
         return not (self.created or self.changed or self.orphaned or self.revived)
+
+    def lines(self) -> Iterator[str]:
+        """Yield it all for a person, the next slots at the end."""
+        for verb in ("created", "changed", "orphaned", "revived"):
+            for entry in getattr(self, verb):
+                yield f"{verb:8} {entry}"
+        for key, (zone, slots) in sorted(self.upcoming.items()):
+            for slot in slots:
+                local = slot.astimezone(ZoneInfo(zone))
+                utc = "" if zone == "UTC" else f" ({slot:%a %H:%M} UTC)"
+                yield f"next     {key}: {local:%a %Y-%m-%d %H:%M} {zone}{utc}"
+            if not slots:
+                yield f"next     {key}: never, while it is paused or cannot be read"
 
 
 class _Undo(Exception):  # noqa: N818 - not an error: it rolls a dry run back
@@ -44,13 +70,15 @@ def sync(using: str | None = None, *, dry_run: bool = False) -> SyncReport:
     """Create, change, orphan and revive rows so that they say what the code says."""
     using = using or str(conf.database)
     report = SyncReport()
-    now = database_now(using)
     try:
         with transaction.atomic(using=using):
+            _one_at_a_time(using)
+            now = database_now(using)
             for function in sorted(registry, key=lambda each: str(each.key)):
                 _sync_function(using, function, now, report)
                 _sync_definition(using, function, now, report)
-            _orphan(using, now, report)
+            if not registry.problems:  # else functions may be missing that only failed to import
+                _orphan(using, now, report)
             if dry_run:
                 raise _Undo
     except _Undo:
@@ -106,7 +134,8 @@ def _sync_function(
         rows.filter(pk=row.pk).update(orphaned_at=None, synced_at=now, **values)
     elif changes:
         # A moved line is no news, but the admin should point to the right one.
-        if set(changes) - {"line"}:
+        changes.pop("line", None)
+        if changes:
             report.changed.append(f"function {function.key}: {_described(changes)}")
         rows.filter(pk=row.pk).update(synced_at=now, **values)
 
@@ -115,15 +144,16 @@ def _sync_definition(
     using: str, function: Function[Any, Any], now: datetime, report: SyncReport
 ) -> None:
     schedule = function.schedule
-    rows = CronDefinition.objects.using(using)
     if schedule is None:
         return
+    rows = CronDefinition.objects.using(using)
     values = definition_values(function, schedule)
     first = {**values, "next_slot_at": schedule.next_after(now)}
     row = _get_or_insert(rows, {"function_id": function.key}, first)
     text = f"definition {function.key} ({schedule.expression} {schedule.timezone})"
     if row is None:
         report.created.append(text)
+        _show_next(CronDefinition(function_id=function.key, **first), now, report)
         return
     changes = _changes(row, values)
     revived = row.orphaned_at is not None
@@ -137,10 +167,21 @@ def _sync_definition(
         # A changed expression takes effect from now and fires nothing by itself.
         moved = {"next_slot_at": next_slot(row, now), "version": models.F("version") + 1}
     rows.filter(pk=row.pk).update(orphaned_at=None, error="", **values, **moved)
+    if moved:
+        row.next_slot_at = moved["next_slot_at"]
+        _show_next(row, now, report)
     if revived:
         report.revived.append(text)
     else:
         report.changed.append(f"definition {function.key}: {_described(changes)}")
+
+
+def _show_next(definition: CronDefinition, now: datetime, report: SyncReport) -> None:
+    slots: list[datetime] = []
+    if definition.next_slot_at is not None:
+        with suppress(InvalidCronExpression):
+            slots = definition.next_slots(SLOTS_SHOWN, now)
+    report.upcoming[str(definition.function_id)] = (definition.timezone, slots)
 
 
 def next_slot(definition: CronDefinition, now: datetime) -> datetime | None:
@@ -173,16 +214,28 @@ def _orphan(using: str, now: datetime, report: SyncReport) -> None:
         )
 
 
+def _one_at_a_time(using: str) -> None:
+    """Let another sync finish first.
+
+    On SQLite a transaction that begins by reading could not wait for the write lock later.
+    """
+    connection = connections[using]
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+    else:
+        BackgroundFunction.objects.using(using).filter(key="").update(line=0)
+
+
 def _get_or_insert(rows: Any, key: dict[str, Any], values: dict[str, Any]) -> Any | None:
     """Return the locked row, or None when it was inserted just now."""
-    if not rows.filter(**key).exists():
-        # ON CONFLICT DO NOTHING doesn't say whose row it is, so both hosts may report it.
-        rows.bulk_create([rows.model(**key, **values)], ignore_conflicts=True)
-        return None
-    locked = rows.filter(**key)
+    found = rows.filter(**key)
     if connections[rows.db].features.has_select_for_update:
-        locked = locked.select_for_update()
-    return locked.get()
+        found = found.select_for_update()  # an operator may be pausing or overriding it
+    row = found.first()
+    if row is None:
+        rows.bulk_create([rows.model(**key, **values)], ignore_conflicts=True)
+    return row
 
 
 def _changes(row: models.Model, values: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -201,5 +254,3 @@ def _described(changes: dict[str, tuple[Any, Any]]) -> str:
         else:
             parts.append(f"{name.removeprefix('code_')} {old!s} → {new!s}")
     return ", ".join(parts)
-
-

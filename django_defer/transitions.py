@@ -65,8 +65,9 @@ class Failure:
 # and the finish accepts that. Where a second execution is forbidden, the start is durable too.
 _START: Final = """
 UPDATE {run} SET state = 'running', started_at = {now}, worker = %(worker)s
-WHERE id = %(id)s AND claim_id = %(claim)s AND state = 'claimed'
-RETURNING function, args, started_at, slot, missed_slots, root_id, failures, max_attempts{lazy}
+WHERE id = %(id)s AND claim_id = %(claim)s AND state IN ('claimed', 'running')
+RETURNING function, args, started_at, slot, missed_slots, root_id, failures, max_attempts,
+    rerun_of_id{lazy}
 """
 _LAZY_COMMIT: Final = (
     ", CASE WHEN rerun_if_lost THEN set_config('synchronous_commit', 'off', true) END"
@@ -80,24 +81,38 @@ RETURNING 1
 
 
 def start(using: str, claim: Claim, worker: str) -> Started | None:
-    """Move claimed → running and return what to execute; None: do not run it."""
+    """Move claimed → running and return what to execute; None: do not run it.
+
+    Safe to repeat when the answer to it was lost: one worker alone holds the claim.
+    """
     connection = connections[using]
     lazy = _LAZY_COMMIT if connection.vendor == "postgresql" else ""
     rows = execute(using, _sql(_START, using, lazy=lazy), {**_ids(using, claim), "worker": worker})
     if not rows:
         return None
-    function, args, started_at, slot, missed, root, failures, max_attempts = rows[0][:8]
+    function, args, started_at, slot, missed, root, failures, max_attempts, original = rows[0][:9]
     return Started(
         claim=claim,
         function=function,
         args=json.loads(args) if isinstance(args, str) else args,
         started_at=as_instant(started_at, connection),
-        slot=as_instant(slot, connection) if slot else None,
+        slot=as_instant(slot, connection) if slot else _slot_of_original(using, original),
         missed_slots=missed,
         root_id=UUID(str(root)) if root else claim.run_id,
         failures=failures,
         max_attempts=max_attempts,
     )
+
+
+def _slot_of_original(using: str, original: Any) -> datetime | None:
+    """Return the slot that a rerun, which has none of its own, stands for."""
+    runs = Run.objects.using(using)
+    while original is not None:
+        row = runs.filter(pk=original).values_list("slot", "rerun_of").first()
+        if row is None or row[0] is not None:
+            return row and row[0]
+        original = row[1]
+    return None
 
 
 def succeed(using: str, started: Started, result: str) -> bool:

@@ -62,11 +62,12 @@ def environment(**names: str) -> dict[str, str]:
 
 
 def _sqlite(alias: str, name: str | None) -> dict[str, Any]:
-    # The test database is a file: one in memory has neither WAL nor a second connection.
+    # A file, also before the suite has made it: one in memory has neither WAL nor a second
+    # connection, and Django's live server would share the only one between threads.
     path = Path(tempfile.gettempdir()) / f"defer-test-{os.getpid()}-{alias}.sqlite3"
     return {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": name or str(path.with_suffix(".unused")),
+        "NAME": name or str(path),
         "OPTIONS": SQLITE_OPTIONS,
         "TEST": {"NAME": str(path)},
     }

@@ -6,12 +6,16 @@ The environment chooses:
   PGPORT, PGUSER and PGPASSWORD; `tests/conftest.py` starts a private server without PGHOST.
 - `DEFER_TEST_NAME`, `DEFER_TEST_OTHER_NAME`: the databases themselves, for processes that shall see
   the test's own (`tests.databases.environment()` makes these).
+- `DEFER_TEST_SETTINGS`: JSON, the setting DEFER; a lease of seconds, say.
 - `DEFER_TEST_USE_TZ` (`0` or `1`) and `DEFER_TEST_TIME_ZONE`.
 """
 
 from __future__ import annotations
 
+import json
 import os
+
+import django
 
 from tests.databases import databases_from_environment
 
@@ -27,6 +31,8 @@ TIME_ZONE = os.environ.get("DEFER_TEST_TIME_ZONE", "UTC")
 LANGUAGE_CODE = "en-us"
 
 DATABASES = databases_from_environment()
+
+DEFER = json.loads(os.environ.get("DEFER_TEST_SETTINGS", "{}"))
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -62,7 +68,10 @@ TEMPLATES = [
     }
 ]
 
-PASSWORD_HASHERS = [
-    "django.contrib.auth.hashers.MD5PasswordHasher"
-]  # fast; nothing to protect here
-EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+# Fast; there is nothing to protect here.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+if django.VERSION >= (6, 1):
+    MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
+else:
+    EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -26,7 +25,7 @@ class Cluster(models.Model):
     beat_at = InstantField(_("last heartbeat"))
     ticked_at = InstantField(_("last scheduler tick"), null=True, blank=True)
 
-    objects: ClassVar[ClusterManager[Cluster]] = ClusterManager()  # type: ignore[valid-type]
+    objects = ClusterManager()
 
     class Meta:
         verbose_name = _("cluster")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, cast
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from django_defer.clock import InstantField
 from django_defer.cron import CronSchedule
+from django_defer.event_loop import in_thread
 from django_defer.models.functions import BackgroundFunction, Pausable
 from django_defer.querysets import DefinitionManager
 
@@ -100,7 +101,7 @@ class CronDefinition(Pausable):
     error = models.TextField(_("error"), blank=True)
     orphaned_at = InstantField(_("orphaned at"), null=True, blank=True)
 
-    objects: ClassVar[DefinitionManager[CronDefinition]] = DefinitionManager()  # type: ignore[valid-type]
+    objects = DefinitionManager()
 
     class Meta:
         verbose_name = _("cron definition")
@@ -148,6 +149,14 @@ class CronDefinition(Pausable):
 
     pause.alters_data = True  # type: ignore[attr-defined]
 
+    async def apause(
+        self, *, reason: str = "", until: datetime | None = None, actor: str = ""
+    ) -> None:
+        """`pause` from async code."""
+        await in_thread(self.pause)(reason=reason, until=until, actor=actor)
+
+    apause.alters_data = True  # type: ignore[attr-defined]
+
     def resume(self, *, actor: str = "") -> None:
         """Fire again from the next slot after now; what was missed stays missed."""
         from django_defer.operations import resume
@@ -156,6 +165,12 @@ class CronDefinition(Pausable):
 
     resume.alters_data = True  # type: ignore[attr-defined]
 
+    async def aresume(self, *, actor: str = "") -> None:
+        """`resume` from async code."""
+        await in_thread(self.resume)(actor=actor)
+
+    aresume.alters_data = True  # type: ignore[attr-defined]
+
     def run_now(self, *, actor: str = "", **options: Any) -> Run:
         """Make a run outside the schedule; the schedule itself does not move."""
         from django_defer.operations import run_now
@@ -163,3 +178,9 @@ class CronDefinition(Pausable):
         return run_now(str(self.function_id), actor=actor, **options)
 
     run_now.alters_data = True  # type: ignore[attr-defined]
+
+    async def arun_now(self, *, actor: str = "", **options: Any) -> Run:
+        """`run_now` from async code."""
+        return cast("Run", await in_thread(self.run_now)(actor=actor, **options))
+
+    arun_now.alters_data = True  # type: ignore[attr-defined]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
@@ -40,7 +39,7 @@ class BackgroundFunction(Pausable):
     synced_at = InstantField(_("synced at"), null=True)
     orphaned_at = InstantField(_("orphaned at"), null=True, blank=True)
 
-    objects: ClassVar[FunctionManager[BackgroundFunction]] = FunctionManager()  # type: ignore[valid-type]
+    objects = FunctionManager()
 
     class Meta:
         verbose_name = _("background function")
@@ -61,7 +60,7 @@ class Queue(Pausable):
 
     name = models.CharField(_("name"), max_length=50, primary_key=True)
 
-    objects: ClassVar[DeferManager[Queue]] = DeferManager()
+    objects = DeferManager()
 
     class Meta:
         verbose_name = _("queue")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 from django.db import models
 from django.db.models import F, Q
@@ -87,10 +87,10 @@ class Run(models.Model):
     rerun_of = Reference("self", verbose_name=_("rerun of"), null=True, related_name="reruns")
     enqueued_by = models.CharField(_("enqueued by"), max_length=200, blank=True)
 
-    # The list of commit hooks of the transaction that enqueued it, in the process that did.
-    enqueued_in: list[Any] | None = None
+    # The outermost atomic block of the transaction that enqueued it, in the process that did.
+    enqueued_in: object | None = None
 
-    objects: ClassVar[RunManager[Run]] = RunManager()  # type: ignore[valid-type]
+    objects = RunManager()
 
     class Meta:
         verbose_name = _("run")
@@ -165,7 +165,7 @@ class Run(models.Model):
     @property
     def wait_time(self) -> timedelta | None:
         """How long it waited from being due to its last start."""
-        due = self.queued_at or self.enqueued_at
+        due: datetime | None = self.queued_at or self.enqueued_at
         return self.started_at - due if self.started_at and due else None
 
     @property
@@ -246,7 +246,7 @@ class Run(models.Model):
         return cast("Run", await in_thread(self.rerun)(actor=actor))
 
     for _verb in (save, delete, cancel, reschedule, rerun):
-        _verb.alters_data = True  # type: ignore[attr-defined]
+        setattr(_verb, "alters_data", True)  # noqa: B010 - templates must not call these
     del _verb
 
     @classmethod
@@ -271,7 +271,7 @@ class Attempt(models.Model):
     cluster = models.UUIDField(_("cluster"), null=True)
     worker = models.CharField(_("worker"), max_length=24, blank=True)
 
-    objects: ClassVar[DeferManager[Attempt]] = DeferManager()
+    objects = DeferManager()
 
     class Meta:
         verbose_name = _("attempt")

@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
+from datetime import timedelta
 from typing import Any
+
+from django.db import connection, transaction
 
 from django_defer import Cancel, Retry, RetryPolicy, current_run, defer
 from tests.testapp.models import Customer, Effect
@@ -147,3 +152,163 @@ def weekly() -> int:
 def recommend(customer: Customer) -> None:
     """Leave one effect a customer."""
     Effect.objects.create(name="mail", detail=customer.name)
+
+
+@defer(retry=False)
+def write_then_fail(name: str) -> None:
+    """Write a row, then fail."""
+    Effect.objects.create(name=name)
+    raise ValueError("after writing")
+
+
+@defer
+def enqueue_itself() -> None:
+    """Never come to an end."""
+    enqueue_itself()
+
+
+# -- functions that behave badly -------------------------------------------------------------
+
+SOON = RetryPolicy(initial_interval="100ms", max_interval="500ms", max_attempts=100)
+
+
+@defer(retry=SOON)
+def leave_mark(name: str, seconds: float = 0.01) -> int:
+    """Take a little time and write one row, whatever it takes; return the process."""
+    time.sleep(seconds)
+    Effect.objects.create(name=name)
+    return os.getpid()
+
+
+@defer(retry=SOON, atomic=True)
+def leave_mark_atomically(name: str, seconds: float = 0.01) -> int:
+    """Write one row in the transaction that also records the run's end."""
+    Effect.objects.create(name=name)
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@defer
+def process_id() -> int:
+    """Return the worker's process id."""
+    return os.getpid()
+
+
+@defer
+def exit_at_once(code: int) -> None:
+    """End the worker's process."""
+    os._exit(code)
+
+
+@defer(retry=False)
+def exit_politely(code: int) -> None:
+    """Raise SystemExit."""
+    sys.exit(code)
+
+
+@defer(retry=False)
+def press_ctrl_c() -> None:
+    """Raise KeyboardInterrupt."""
+    raise KeyboardInterrupt
+
+
+@defer
+def close_connection() -> None:
+    """Close the connection under the executor."""
+    connection.close()
+
+
+@defer
+def leave_atomic_open(*, close: bool = False) -> None:
+    """Enter a transaction, write, and never leave."""
+    transaction.atomic().__enter__()
+    Effect.objects.create(name="never committed")
+    if close:
+        connection.close()
+
+
+@defer
+def begin_by_hand() -> None:
+    """Begin a transaction behind Django's back."""
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+    Effect.objects.create(name="never committed")
+
+
+@defer
+def turn_autocommit_off() -> None:
+    """Begin a transaction that nobody ends."""
+    transaction.set_autocommit(False)
+    Effect.objects.create(name="never committed")
+
+
+@defer(retry=False)
+def break_transaction() -> None:
+    """Leave a transaction in which a statement has failed."""
+    transaction.atomic().__enter__()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nonsense")
+
+
+@defer(atomic=True, retry=False)
+def roll_back_silently() -> str:
+    """Mark its own transaction for a rollback, and return as if nothing were wrong."""
+    Effect.objects.create(name="rolled back")
+    transaction.set_rollback(True)
+    return "fine"
+
+
+@defer
+def change_signal_handlers() -> None:
+    """Put other handlers in place of those that the worker needs."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@defer
+def fork_and_return() -> int:
+    """Return twice: in the worker, and in a child that nobody expects."""
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+    return os.getpid()
+
+
+@defer
+def stop_a_program() -> int:
+    """Start a program and stop it with SIGTERM; return how it ended."""
+    with subprocess.Popen(["sleep", "60"]) as program:
+        time.sleep(0.1)
+        program.terminate()
+        return program.wait(timeout=10)
+
+
+@defer(max_duration="0.3s", retry=False)
+def query_too_long(seconds: int) -> None:
+    """Wait inside a query."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SELECT pg_sleep(%s)", [seconds])
+        else:
+            connection.connection.create_function("wait", 1, time.sleep)
+            cursor.execute("SELECT wait(%s)", [seconds])
+
+
+@defer(max_duration="0.3s", retry=False, atomic=True)
+def atomic_too_long(seconds: float) -> None:
+    """Write, then take too long."""
+    Effect.objects.create(name="too late")
+    time.sleep(seconds)
+
+
+@defer
+def ask_for_the_impossible() -> None:
+    """Ask for a retry at a time that no database can store."""
+    raise Retry(after=timedelta.max)
+
+
+@defer(retry=False)
+def raise_unreadable() -> None:
+    """Raise an error whose text cannot be stored as it is."""
+    raise ValueError("NUL \x00, a lone surrogate \ud800")

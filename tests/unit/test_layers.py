@@ -21,18 +21,25 @@ PACKAGE = Path(django_defer.__file__).parent
 
 # From the bottom up. A name stands for the module and, if it is a package, for all it contains.
 LAYERS = """
-exceptions states context ids django_q2 process
-conf durations clock signals connections board
-retries cron_fields payload_types interrupts mailbox statements
-payload_reading cron querysets
+exceptions states context ids
+conf durations clock signals event_loop
+cron_fields payload_types connections statements
+retries cron payload_reading querysets
 payloads registry models wakeup
 discovery call_options
-decorators enqueue claims materialise
-transitions broker
-executor reap scheduler
+decorators enqueue claims materialise sync
+transitions
+operations reap scheduler
+process django_q2 board interrupts
+mailbox
+broker executor
 membership worker_process
 database_duties
 cluster
+console
+serve
+checks testing admin management
+apps
 """
 
 # All that we build on django-q2 is imported here, and nowhere else.
@@ -41,9 +48,7 @@ MAY_IMPORT_DJANGO_Q = {"django_q2"}
 # `defer` would replace the decorator on import; the others are names for anything.
 FORBIDDEN_NAMES = {"defer", "helpers", "tasks", "utils"}
 
-LAYER_OF = {
-    name: number for number, line in enumerate(LAYERS.split("\n")) for name in line.split()
-}
+LAYER_OF = {name: number for number, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 
 
 def modules() -> list[Path]:

@@ -15,7 +15,6 @@ class Command(BaseCommand):
     """Start a cluster: a supervisor, its pusher and its workers."""
 
     help = "Execute background functions, and fire schedules, until told to stop."
-    suppressed_base_arguments = frozenset({"--traceback", "--pythonpath"})
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""

@@ -1,0 +1,1 @@
+"""The app of the marketplace: users, products, purchases, and a weekly mail."""

@@ -1,0 +1,189 @@
+"""Verbs in the admin: a button and an address for each row, and an action on lists.
+
+Each is a POST, checks the verb's own permission, is written to the admin's log together with
+what it did, and ends in a message; what the rules refuse is a message too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IS_POPUP_VAR
+from django.contrib.admin.utils import model_format_dict, unquote
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from django_defer.admin.base import ReadingAdmin
+from django_defer.conf import conf
+from django_defer.exceptions import DeferError
+from django_defer.models import Run
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+    from django.urls import URLPattern
+
+    from django_defer.admin.verbs import Verb
+
+MOST_AT_ONCE: Final = 1000  # rows an action takes
+MOST_NAMED: Final = 5  # rows a message names
+
+
+class ActingAdmin(ReadingAdmin):
+    """A ReadingAdmin with verbs."""
+
+    verbs: tuple[Verb, ...] = ()
+
+    def verbs_for(self, request: HttpRequest) -> list[Verb]:
+        """Return the verbs that this person may use."""
+        return [verb for verb in self.verbs if request.user.has_perm(verb.permission)]
+
+    def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """Add the buttons of the verbs that apply to this row now."""
+        buttons = [
+            {"verb": verb, "url": self.url_of(verb.url_name, row)}
+            for verb in self.verbs_for(request)
+            if not verb.refusal(row)
+        ]
+        return {**super().page_context(request, row), "buttons": buttons}
+
+    # -- one row ------------------------------------------------------------------------------
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add an address for each verb."""
+        prefix = f"{self.opts.app_label}_{self.opts.model_name}"
+        own = [
+            path(
+                f"<path:object_id>/{verb.name}/",
+                self._post_only(verb),
+                name=f"{prefix}_{verb.url_name}",
+            )
+            for verb in self.verbs
+        ]
+        return own + super().get_urls()
+
+    def _post_only(self, verb: Verb) -> Callable[..., HttpResponse]:
+        """Return the view of a verb: protected against CSRF by the site, POST only.
+
+        After logging in, a person lands on the row's page: the verb is theirs to repeat.
+        """
+        protected = self.admin_site.admin_view(partial(self.verb_view, verb=verb))
+
+        def view(request: HttpRequest, object_id: str) -> HttpResponse:
+            if request.method != "POST":
+                return HttpResponseNotAllowed(["POST"])
+            if not self.admin_site.has_permission(request):
+                login = reverse("admin:login", current_app=self.admin_site.name)
+                return redirect_to_login(request.path.removesuffix(f"{verb.name}/"), login)
+            return protected(request, object_id)
+
+        return view
+
+    def verb_view(self, request: HttpRequest, object_id: str, *, verb: Verb) -> HttpResponse:
+        """Do it to one row, and go back to its page."""
+        if not request.user.has_perm(verb.permission):
+            raise PermissionDenied
+        row = self.get_object(request, unquote(object_id))
+        if row is None:
+            return self.gone(request)
+        self.apply(request, verb, [row])
+        return HttpResponseRedirect(self.url_of("change", row))
+
+    # -- several rows -------------------------------------------------------------------------
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Offer the verbs that this person may use as actions."""
+        actions: dict[str, Any] = super().get_actions(request)
+        if IS_POPUP_VAR not in request.GET:
+            for verb in self.verbs_for(request):
+                label = verb.bulk_label % model_format_dict(self.opts)
+                actions[verb.action] = (_action(verb), verb.action, label)
+        return actions
+
+    def apply_to_selected(
+        self, request: HttpRequest, verb: Verb, selected: QuerySet[Any]
+    ) -> HttpResponse | None:
+        """Do it to the selected rows, or ask for what the verb needs to know first."""
+        rows = list(selected[: MOST_AT_ONCE + 1])
+        if len(rows) > MOST_AT_ONCE:
+            text = _("Nothing was done: select at most %(n)s at a time.") % {"n": MOST_AT_ONCE}
+            self.message_user(request, text, messages.ERROR)
+            return None
+        if verb.asks_reason and "reason" not in request.POST:
+            return self._ask(request, verb, rows)
+        self.apply(request, verb, rows)
+        return None
+
+    def _ask(self, request: HttpRequest, verb: Verb, rows: list[Any]) -> HttpResponse:
+        request.current_app = self.admin_site.name
+        context = {
+            **self.admin_site.each_context(request),
+            "title": verb.bulk_label % model_format_dict(self.opts),
+            "verb": verb,
+            "rows": rows,
+            "checkbox": ACTION_CHECKBOX_NAME,
+            "back": request.get_full_path(),
+            "opts": self.opts,
+            "media": self.media,
+        }
+        return TemplateResponse(request, "admin/django_defer/ask.html", context)
+
+    # -- doing it -----------------------------------------------------------------------------
+
+    def apply(self, request: HttpRequest, verb: Verb, rows: Iterable[Any]) -> None:
+        """Do it to each row, and say in messages what was done and what was not."""
+        done: list[str] = []
+        refused: list[str] = []
+        for row in rows:
+            try:
+                done.append(self._apply_to_one(request, verb, row))
+            except (DeferError, ObjectDoesNotExist) as refusal:
+                refused.append(str(refusal))
+        if done:
+            self.message_user(request, _listed(verb.done, done), messages.SUCCESS)
+        if refused:
+            self.message_user(request, _listed(verb.not_done, refused), messages.ERROR)
+
+    def _apply_to_one(self, request: HttpRequest, verb: Verb, row: Any) -> str:
+        """Do it and write it to the log, in one transaction; return a link to the outcome."""
+        if refusal := verb.refusal(row):
+            raise DeferError(refusal)
+        reason = request.POST.get("reason", "").strip() if verb.asks_reason else ""
+        with transaction.atomic(using=str(conf.database)):
+            run = verb.perform(row, request.user.get_username(), reason)
+            entry = str(verb.done) + (f": {reason}" if reason else "")
+            self.log_change(request, row, f"{entry}: run {run.pk}." if run else f"{entry}.")
+        if run is not None:
+            return self.links.to_run(run)
+        if isinstance(row, Run):
+            return self.links.to_run(row)
+        return self.links.to(type(row), row.pk, row)
+
+
+def _action(verb: Verb) -> Callable[..., HttpResponse | None]:
+    def action(
+        model_admin: ActingAdmin, request: HttpRequest, selected: QuerySet[Any]
+    ) -> HttpResponse | None:
+        return model_admin.apply_to_selected(request, verb, selected)
+
+    return action
+
+
+def _listed(what: Any, items: list[str]) -> str:
+    """Return "Cancelled: a, b, c and 7 more." """
+    named = format_html_join(", ", "{}", ((item,) for item in items[:MOST_NAMED]))
+    more = len(items) - MOST_NAMED
+    if more <= 0:
+        return format_html("{}: {}", what, named)
+    rest = ngettext("and %(n)s more", "and %(n)s more", more) % {"n": more}
+    return format_html("{} ({}): {} {}", what, len(items), named, rest)

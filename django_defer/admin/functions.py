@@ -1,0 +1,220 @@
+"""Background functions: the options code registers, where, and what waits and runs of each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from django.contrib import admin
+from django.db.models import Count, OuterRef, Subquery
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from django_defer.admin.acting import ActingAdmin
+from django_defer.admin.filters import QueueFilter, StatusFilter
+from django_defer.admin.mirrors import (
+    orphaned_in_words,
+    pause_facts,
+    pause_in_words,
+    status_badge,
+)
+from django_defer.admin.pages import Page, Section, Table
+from django_defer.admin.rendering import (
+    EMPTY,
+    Links,
+    code,
+    now,
+    quiet,
+    relative,
+    short_id,
+    show_duration,
+    show_instant,
+    state_badge,
+)
+from django_defer.admin.verbs import PAUSE, RESUME, RUN_NOW
+from django_defer.models import BackgroundFunction, CronDefinition, Run
+from django_defer.states import ACTIVE, UNFINISHED
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+    from django.http import HttpRequest
+
+LATEST_RUNS: Final = 10
+
+
+class BackgroundFunctionAdmin(ActingAdmin):
+    """What can be run in the background."""
+
+    verbs = (RUN_NOW, PAUSE, RESUME)
+    list_display = (
+        "key",
+        "status",
+        "waiting",
+        "running",
+        "last_run",
+        "queue",
+        "schedule",
+        "defined_in",
+    )
+    list_display_links = ("key",)
+    list_filter = (StatusFilter, QueueFilter)
+    search_fields = ("key", "module")
+    sortable_by = ("key", "queue")
+    ordering = ("key",)
+
+    def page(self, request: HttpRequest, row: BackgroundFunction) -> Page:
+        """Return what the page of this function shows."""
+        return function_page(row, self.links)
+
+    def prepare(self, rows: list[Any]) -> None:
+        """Count what is unfinished, and fetch the last run and the definition of each."""
+        keys = [row.key for row in rows]
+        counts = count_unfinished(keys)
+        runs = last_runs(keys)
+        definitions = CronDefinition.objects.filter(function__in=keys)
+        by_key = {definition.function_id: definition for definition in definitions}
+        for row in rows:
+            row.shown_counts = counts.get(row.key, (0, 0))
+            row.shown_last_run = runs.get(row.key)
+            row.shown_definition = by_key.get(row.key)
+
+    @admin.display(description=gettext_lazy("status"))
+    def status(self, row: BackgroundFunction) -> str:
+        """Active, paused, not in the code."""
+        return status_badge(row)
+
+    @admin.display(description=gettext_lazy("waiting"))
+    def waiting(self, row: Any) -> str:
+        """How many runs wait."""
+        return f"{row.shown_counts[0]:,}" if row.shown_counts[0] else EMPTY
+
+    @admin.display(description=gettext_lazy("running"))
+    def running(self, row: Any) -> str:
+        """How many runs are claimed or running."""
+        return f"{row.shown_counts[1]:,}" if row.shown_counts[1] else EMPTY
+
+    @admin.display(description=gettext_lazy("last run"))
+    def last_run(self, row: Any) -> str:
+        """The run that was enqueued last."""
+        run = row.shown_last_run
+        if run is None:
+            return EMPTY
+        badge = self.links.to(Run, run.pk, state_badge(run))
+        return format_html("{} {}", badge, quiet(relative(run.enqueued_at, now())))
+
+    @admin.display(description=gettext_lazy("schedule"))
+    def schedule(self, row: Any) -> str:
+        """Its cron definition."""
+        definition = row.shown_definition
+        if definition is None:
+            return EMPTY
+        text = format_html("{} {}", code(definition.expression), definition.timezone)
+        return self.links.to(CronDefinition, definition.pk, text)
+
+    @admin.display(description=gettext_lazy("defined in"))
+    def defined_in(self, row: BackgroundFunction) -> str:
+        """Module and line."""
+        return place_of(row)
+
+
+def place_of(row: BackgroundFunction) -> str:
+    """Return module and line as text."""
+    return code(f"{row.module}:{row.line}") if row.module else EMPTY
+
+
+def count_unfinished(keys: list[str]) -> dict[str, tuple[int, int]]:
+    """Return how many runs of each function wait, and how many are active."""
+    rows = (
+        Run.objects.filter(function__in=keys, state__in=UNFINISHED)
+        .order_by()
+        .values_list("function", "state")
+        .annotate(n=Count("pk"))
+    )
+    counts: dict[str, tuple[int, int]] = {}
+    for key, state, n in rows:
+        waiting, active = counts.get(key, (0, 0))
+        counts[key] = (waiting, active + n) if state in ACTIVE else (waiting + n, active)
+    return counts
+
+
+def last_runs(keys: list[str]) -> dict[str, Run]:
+    """Return the newest run of each function, each found through the index."""
+    newest = Run.objects.filter(function=OuterRef("key")).order_by("-id").values("pk")[:1]
+    functions: QuerySet[Any] = BackgroundFunction.objects.filter(key__in=keys)
+    ids = [pk for pk in functions.values_list(Subquery(newest), flat=True) if pk]
+    runs = Run.objects.filter(pk__in=ids).defer("args", "result", "metadata")
+    return {str(run.function_id): run for run in runs}
+
+
+def function_page(row: BackgroundFunction, links: Links) -> Page:
+    """Return the page of a function."""
+    definition = CronDefinition.objects.filter(function=row.key).first()
+    sentences = [orphaned_in_words(row), pause_in_words(row), _counts_in_words(row)]
+    return Page(
+        title=row.key,
+        badge=status_badge(row),
+        sentences=[sentence for sentence in sentences if sentence],
+        sections=[
+            Section(title=_("Function"), facts=_facts(row, definition, links), is_half=True),
+            Section(title=_("Options"), facts=_options(row), is_half=True),
+            Section(title=_("Pause"), facts=pause_facts(row)),
+            Section(
+                title=_("Latest runs"),
+                table=_latest(row, links),
+                text=links.to_list(Run, _("All runs of this function"), function=row.key),
+            ),
+        ],
+    )
+
+
+def _counts_in_words(row: BackgroundFunction) -> str:
+    waiting, running = count_unfinished([row.key]).get(row.key, (0, 0))
+    if not (waiting or running):
+        return _("Nothing of it waits or runs.")
+    return _("%(waiting)s waiting, %(running)s running.") % {
+        "waiting": f"{waiting:,}",
+        "running": f"{running:,}",
+    }
+
+
+def _facts(
+    row: BackgroundFunction, definition: CronDefinition | None, links: Links
+) -> list[tuple[Any, Any]]:
+    schedule = ""
+    if definition is not None:
+        text = format_html("{} {}", code(definition.expression), definition.timezone)
+        schedule = links.to(CronDefinition, definition.pk, text)
+    return [
+        (_("Key"), code(row.key)),
+        (_("Cron definition"), schedule),
+        (_("Queue"), row.queue),
+        (_("Defined in"), place_of(row)),
+        (_("Synced"), show_instant(row.synced_at) if row.synced_at else ""),
+    ]
+
+
+def _options(row: BackgroundFunction) -> list[tuple[Any, Any]]:
+    """Return the options as registered, under the names that code gives them."""
+    words = {True: _("yes"), False: _("no")}
+    return [
+        (name, words[value] if isinstance(value, bool) else str(value))
+        for name, value in row.options.items()
+    ]
+
+
+def _latest(row: BackgroundFunction, links: Links) -> Table:
+    runs = Run.objects.filter(function=row.key).defer("args", "result", "metadata")
+    at = now()
+    return Table(
+        headings=(_("Run"), _("Label"), _("State"), _("Enqueued"), _("Took")),
+        rows=[
+            [
+                links.to(Run, run.pk, code(short_id(run.pk))),
+                run.label or EMPTY,
+                state_badge(run),
+                show_instant(run.enqueued_at, beside=at),
+                show_duration(run.duration),
+            ]
+            for run in runs.order_by("-id")[:LATEST_RUNS]
+        ],
+    )

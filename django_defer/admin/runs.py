@@ -1,0 +1,162 @@
+"""Runs: the list with its filters, and the verbs cancel and rerun."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.utils.html import format_html
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy as _
+
+from django_defer.admin import filters
+from django_defer.admin.acting import ActingAdmin
+from django_defer.admin.base import ReadingChangeList
+from django_defer.admin.rendering import (
+    code,
+    now,
+    quiet,
+    short_id,
+    show_duration,
+    stack,
+    stack_instant,
+    state_badge,
+)
+from django_defer.admin.run_page import run_page
+from django_defer.admin.search import MOST_COUNTED, MOST_SEARCHED, BoundedPaginator, search_runs
+from django_defer.admin.sentences import attempts_in_words
+from django_defer.admin.verbs import CANCEL, RERUN
+from django_defer.models import BackgroundFunction, Run
+from django_defer.states import WAITING, State
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+    from django.http import HttpRequest
+
+    from django_defer.admin.pages import Page
+
+LARGE = ("args", "result", "metadata", "error_message")  # columns that the list does not show
+
+
+class RunChangeList(ReadingChangeList):
+    """Leaves what may be large in the database."""
+
+    def get_queryset(
+        self, request: HttpRequest, exclude_parameters: list[str | None] | None = None
+    ) -> QuerySet[Any]:
+        """Return the rows of the list."""
+        return super().get_queryset(request, exclude_parameters).defer(*LARGE)
+
+
+class RunAdmin(ActingAdmin):
+    """What runs, ran and will run."""
+
+    verbs = (CANCEL, RERUN)
+    list_display = (
+        "run_id",
+        "what",
+        "state_and_attempts",
+        "enqueued",
+        "started",
+        "waited_and_took",
+        "queue_and_parent",
+    )
+    list_display_links = ("run_id",)
+    list_filter = (
+        filters.StateFilter,
+        filters.EnqueuedFilter,
+        filters.FunctionFilter,
+        filters.DefinitionFilter,
+        filters.ParentFilter,
+        filters.OriginFilter,
+        filters.QueueFilter,
+    )
+    search_fields = ("pk",)  # makes the box appear; `get_search_results` does the work
+    search_help_text = format_lazy(
+        _(
+            "An id, its beginning or its last 8 digits; or a part of the function, label or error "
+            "(in the newest {n} runs)."
+        ),
+        n=f"{MOST_SEARCHED:,}",
+    )
+    ordering = ("-id",)
+    sortable_by = ()
+    paginator = BoundedPaginator
+    list_per_page = 50
+
+    def page(self, request: HttpRequest, row: Run) -> Page:
+        """Return what the page of this run shows."""
+        return run_page(row, self.links, may_see_data=may_see_data(request))
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Leave large columns out of the list."""
+        return RunChangeList
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Search by id or text, within bounds."""
+        return search_runs(queryset, search_term), False
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        """Say at how many rows the list ends."""
+        return super().changelist_view(request, {"most": MOST_COUNTED, **(extra_context or {})})
+
+    @admin.display(description=_("run"))
+    def run_id(self, run: Run) -> str:
+        """The end of its id."""
+        return code(short_id(run.pk))
+
+    @admin.display(description=_("function and label"))
+    def what(self, run: Run) -> str:
+        """Its function, which may have no row (any more), and its label."""
+        function = self.links.to(BackgroundFunction, run.function_id, run.function_id)
+        label = format_html('<span class="defer-label">{}</span>', run.label) if run.label else ""
+        return stack(function, label)
+
+    @admin.display(description=_("state"))
+    def state_and_attempts(self, run: Run) -> str:
+        """Its state as a badge, and how many attempts were made of how many."""
+        attempts = attempts_in_words(run)
+        return stack(state_badge(run), quiet(attempts) if attempts else "")
+
+    @admin.display(description=_("enqueued"))
+    def enqueued(self, run: Run) -> str:
+        """When it was enqueued."""
+        return stack_instant(run.enqueued_at)
+
+    @admin.display(description=_("started"))
+    def started(self, run: Run) -> str:
+        """When it last started, or when it is due."""
+        if run.state == State.SCHEDULED:
+            return format_html("{} {}", quiet(_("due")), stack_instant(run.run_after))
+        return stack_instant(run.started_at)
+
+    @admin.display(description=_("wait and duration"))
+    def waited_and_took(self, run: Run) -> str:
+        """How long it waited for a worker and how long the attempt took; so far, if not over."""
+        at = now()
+        waited, took = run.wait_time, run.duration
+        if run.state in WAITING:
+            waited, took = None, None
+        if run.state == State.QUEUED:
+            waited = at - (run.queued_at or run.enqueued_at)
+        if run.state == State.RUNNING and run.started_at:
+            took = at - run.started_at
+        return stack(quiet(show_duration(waited)), show_duration(took))
+
+    @admin.display(description=_("queue and parent"))
+    def queue_and_parent(self, run: Run) -> str:
+        """Its queue, and the run that enqueued it."""
+        if run.parent_id is None:
+            return run.queue
+        parent = self.links.to(Run, run.parent_id, code(short_id(run.parent_id)))
+        return stack(run.queue, format_html("{} {}", quiet(_("by")), parent))
+
+
+def may_see_data(request: HttpRequest) -> bool:
+    """Say whether this person may see arguments and results."""
+    return bool(request.user.has_perm("django_defer.view_run_data"))

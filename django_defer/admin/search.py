@@ -1,0 +1,73 @@
+"""Searching and counting runs without reading a table of millions.
+
+An id is found through the primary key, wherever it is. Text is looked for in the newest runs
+only, and a list counts up to a limit: both say so on the page.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from django.core.paginator import Paginator
+from django.db.models import Q
+from django.utils.functional import cached_property
+
+from django_defer.admin.rendering import SHORT_ID
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+MOST_COUNTED: Final = 10_000  # rows
+MOST_SEARCHED: Final = 50_000  # runs, the newest
+SHORTEST_PREFIX: Final = 6  # hexadecimal digits
+_HEX: Final = re.compile(r"[0-9a-f]+")
+
+
+class BoundedPaginator(Paginator):  # type: ignore[type-arg]
+    """Counts at most MOST_COUNTED rows; what lies behind is reached by filters and search."""
+
+    @cached_property
+    def count(self) -> int:
+        """Return how many rows there are, or the limit."""
+        rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
+        return rows.order_by()[:MOST_COUNTED].count()
+
+
+def search_runs(runs: QuerySet[Any], text: str) -> QuerySet[Any]:
+    """Return the runs with this id, prefix or end of an id, or with this text in them."""
+    text = text.strip().replace("\x00", "")
+    if not text:
+        return runs
+    digits = text.lower().replace("-", "")
+    if _HEX.fullmatch(digits) and len(digits) <= 32:
+        if len(digits) == 32:
+            return runs.filter(pk=UUID(digits))
+        if len(digits) >= SHORTEST_PREFIX and (found := _by_prefix(runs, digits)).exists():
+            return found
+    return _newest(runs).filter(_contains(text, digits))
+
+
+def _by_prefix(runs: QuerySet[Any], digits: str) -> QuerySet[Any]:
+    first, last = digits.ljust(32, "0"), digits.ljust(32, "f")
+    return runs.filter(pk__gte=UUID(first), pk__lte=UUID(last))
+
+
+def _newest(runs: QuerySet[Any]) -> QuerySet[Any]:
+    """Leave out what is older than the newest MOST_SEARCHED runs of the set."""
+    ids = runs.order_by("-pk").values_list("pk", flat=True)
+    oldest = ids[MOST_SEARCHED : MOST_SEARCHED + 1].first()
+    return runs.filter(pk__gt=oldest) if oldest else runs
+
+
+def _contains(text: str, digits: str) -> Q:
+    matches = (
+        Q(function__pk__icontains=text)  # no join: the row may be missing
+        | Q(label__icontains=text)
+        | Q(error_class__icontains=text)
+        | Q(error_message__icontains=text)
+    )
+    if _HEX.fullmatch(digits) and len(digits) == SHORT_ID:
+        matches |= Q(pk__endswith=digits)
+    return matches

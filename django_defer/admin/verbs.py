@@ -1,0 +1,164 @@
+"""What a person can do on an admin page: run now, pause, resume, cancel, rerun.
+
+A verb has its own permission and says, for a given row, why it does not apply now. The rules
+themselves are those of `operations`; a verb that one of these refuses ends as a message.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from django_defer import operations
+from django_defer.exceptions import RunNotCancellable, RunNotRerunnable
+from django_defer.models import CronDefinition, Run
+from django_defer.registry import registry
+from django_defer.states import FINISHED, WAITING, State
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verb:
+    """One verb: who may use it, on which rows, and what it does.
+
+    `refusal` returns why it does not apply to a row, or "". `perform` gets the row, the actor and
+    the reason given, and returns the run that it made, if any.
+    """
+
+    name: str
+    permission: str
+    label: StrOrPromise
+    bulk_label: StrOrPromise
+    done: StrOrPromise
+    not_done: StrOrPromise
+    refusal: Callable[[Any], str]
+    perform: Callable[[Any, str, str], Run | None]
+    asks_reason: bool = False
+
+    @property
+    def action(self) -> str:
+        """The name of the bulk action."""
+        return f"{self.name.replace('-', '_')}_selected"
+
+    @property
+    def url_name(self) -> str:
+        """The last part of its URL's name."""
+        return self.name.replace("-", "_")
+
+
+def _refuse_run_now(target: Any) -> str:
+    key = _key(target)
+    function = registry.find(key)
+    if function is None:
+        return _("%(key)s is not in the code of this web server.") % {"key": key}
+    needed = [
+        name
+        for name, parameter in function.signature.parameters.items()
+        if parameter.default is inspect.Parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if needed:
+        return _("%(key)s needs arguments: %(names)s.") % {"key": key, "names": ", ".join(needed)}
+    return ""
+
+
+def _run_now(target: Any, actor: str, reason: str) -> Run:
+    return operations.run_now(_key(target), actor=actor)
+
+
+def _key(target: Any) -> str:
+    return str(target.function_id if isinstance(target, CronDefinition) else target.key)
+
+
+def _refuse_pause(target: Any) -> str:
+    return _("%(target)s is paused already.") % {"target": target} if target.is_paused else ""
+
+
+def _pause(target: Any, actor: str, reason: str) -> None:
+    operations.pause(target, actor=actor, reason=reason)
+
+
+def _refuse_resume(target: Any) -> str:
+    return "" if target.is_paused else _("%(target)s is not paused.") % {"target": target}
+
+
+def _resume(target: Any, actor: str, reason: str) -> None:
+    operations.resume(target, actor=actor)
+
+
+def _refuse_cancel(run: Run) -> str:
+    if run.state in WAITING or run.state == State.CLAIMED:
+        return ""
+    return str(RunNotCancellable(run.pk, str(run.state)))
+
+
+def _cancel(run: Run, actor: str, reason: str) -> None:
+    operations.cancel(run, actor=actor)
+
+
+def _refuse_rerun(run: Run) -> str:
+    return "" if run.state in FINISHED else str(RunNotRerunnable(run.pk, str(run.state)))
+
+
+def _rerun(run: Run, actor: str, reason: str) -> Run:
+    return operations.rerun(run, actor=actor)
+
+
+RUN_NOW = Verb(
+    name="run-now",
+    permission="django_defer.run_now",
+    label=gettext_lazy("Run now"),
+    bulk_label=gettext_lazy("Run selected %(verbose_name_plural)s now"),
+    done=gettext_lazy("Enqueued"),
+    not_done=gettext_lazy("Not enqueued"),
+    refusal=_refuse_run_now,
+    perform=_run_now,
+)
+PAUSE = Verb(
+    name="pause",
+    permission="django_defer.pause",
+    label=gettext_lazy("Pause"),
+    bulk_label=gettext_lazy("Pause selected %(verbose_name_plural)s"),
+    done=gettext_lazy("Paused"),
+    not_done=gettext_lazy("Not paused"),
+    refusal=_refuse_pause,
+    perform=_pause,
+    asks_reason=True,
+)
+RESUME = Verb(
+    name="resume",
+    permission="django_defer.pause",
+    label=gettext_lazy("Resume"),
+    bulk_label=gettext_lazy("Resume selected %(verbose_name_plural)s"),
+    done=gettext_lazy("Resumed"),
+    not_done=gettext_lazy("Not resumed"),
+    refusal=_refuse_resume,
+    perform=_resume,
+)
+CANCEL = Verb(
+    name="cancel",
+    permission="django_defer.cancel_run",
+    label=gettext_lazy("Cancel"),
+    bulk_label=gettext_lazy("Cancel selected %(verbose_name_plural)s"),
+    done=gettext_lazy("Cancelled"),
+    not_done=gettext_lazy("Not cancelled"),
+    refusal=_refuse_cancel,
+    perform=_cancel,
+)
+RERUN = Verb(
+    name="rerun",
+    permission="django_defer.rerun_run",
+    label=gettext_lazy("Rerun"),
+    bulk_label=gettext_lazy("Rerun selected %(verbose_name_plural)s"),
+    done=gettext_lazy("Enqueued again"),
+    not_done=gettext_lazy("Not enqueued again"),
+    refusal=_refuse_rerun,
+    perform=_rerun,
+)

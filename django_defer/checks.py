@@ -1,1 +1,0 @@
-"""System checks. Placeholder until each id has its function."""

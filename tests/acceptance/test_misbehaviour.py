@@ -1,0 +1,114 @@
+"""Whatever a function does to its process or its connection: its end is recorded, the next run goes.
+
+Each test asks the same worker for another run afterwards, and that it is really committed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.acceptance.harness import outcomes, wait_for_end
+from tests.testapp import defer as functions
+from tests.testapp.models import Effect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django_defer.models import Run
+    from tests.acceptance.harness import Tree, Trees
+
+
+@pytest.fixture
+def tree(trees: Trees) -> Tree:
+    """One worker, so that the next run is executed where the bad one was."""
+    return trees("--workers", "1")
+
+
+def check_that_the_worker_serves_on(tree: Tree, pid: int) -> None:
+    """Fail unless this very process executes and commits further runs."""
+    runs = [functions.leave_mark(f"after {number}") for number in range(3)]
+    assert [run.get_result("30s") for run in runs] == [pid] * 3
+    assert Effect.objects.filter(name__startswith="after").count() == 3
+    assert not Effect.objects.filter(name="never committed").exists()
+    assert not tree.said("database.unreachable")
+    assert not tree.said("run.late")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        functions.close_connection,
+        functions.leave_atomic_open,
+        lambda: functions.leave_atomic_open(close=True),
+        functions.begin_by_hand,
+        functions.turn_autocommit_off,
+        functions.change_signal_handlers,
+    ],
+    ids=["close", "atomic", "atomic-and-close", "begin", "autocommit", "signals"],
+)
+def test_a_function_that_leaves_a_mess_succeeds_and_the_mess_is_removed(
+    tree: Tree, call: Callable[[], Run]
+) -> None:
+    pid = tree.workers[0]
+    run = wait_for_end(call())
+    assert run.state == "succeeded", run.error
+    check_that_the_worker_serves_on(tree, pid)
+
+
+def test_the_time_limit_works_after_a_function_that_changed_signal_handlers(tree: Tree) -> None:
+    functions.change_signal_handlers().wait("30s")
+    assert outcomes(wait_for_end(functions.too_long(30))) == ["timed_out"]
+    assert tree.terminate() == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda: functions.exit_politely(3), "SystemExit: 3"),
+        (functions.press_ctrl_c, "KeyboardInterrupt: "),
+        (functions.break_transaction, "OperationalError|ProgrammingError"),
+        (functions.roll_back_silently, "TransactionManagementError"),
+    ],
+    ids=["sys.exit", "ctrl-c", "broken-transaction", "rolled-back"],
+)
+def test_a_function_that_raises_what_it_should_not_has_failed(
+    tree: Tree, call: Callable[[], Run], error: str
+) -> None:
+    pid = tree.workers[0]
+    run = wait_for_end(call())
+    assert run.state == "failed"
+    assert any(part in run.error for part in error.split("|")), run.error
+    assert not Effect.objects.exists()
+    check_that_the_worker_serves_on(tree, pid)
+
+
+def test_a_function_that_ends_its_process_is_lost_three_times_and_then_failed(tree: Tree) -> None:
+    run = wait_for_end(functions.exit_at_once(3))
+    assert run.state == "failed"
+    assert run.error == "Lost: lost 3 times, last: its worker process exited with code 3"
+    assert (run.attempt, run.losses, run.failures) == (3, 3, 0)
+    assert [(each.outcome, each.exit_code) for each in run.attempts] == [("lost", 3)] * 3
+    assert functions.process_id().get_result("30s") == tree.workers[0]
+
+
+def test_a_function_that_forks_is_recorded_once(tree: Tree) -> None:
+    pid = tree.workers[0]
+    assert functions.fork_and_return().get_result("30s") == pid
+    check_that_the_worker_serves_on(tree, pid)
+    assert len(tree.children) == 2
+
+
+def test_a_program_that_a_function_starts_can_be_stopped_with_sigterm(tree: Tree) -> None:
+    assert functions.stop_a_program().get_result("30s") == -15
+
+
+def test_a_run_whose_end_cannot_be_recorded_does_not_stay_running(
+    tree: Tree, trees: Trees
+) -> None:
+    trees.may_say.append("Traceback")
+    run = wait_for_end(functions.ask_for_the_impossible())
+    assert (run.state, run.losses) == ("failed", 3)
+    assert tree.said("run.unrecorded") == 3
+    assert functions.add(1).get_result("30s") == 2

@@ -1,0 +1,179 @@
+"""Where they compete: a PostgreSQL server, a scratch database each, processes that end with us."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+import psycopg
+from psycopg import sql
+
+from tests import postgres
+from tests.benchmarks.contenders import Contender
+
+STOP_WITHIN: Final = 40.0  # seconds a worker has to end by itself
+MANAGE: Final = [sys.executable, "-m", "django"]
+
+
+@dataclass
+class Arena:
+    """The server, the databases made on it so far, and how thoroughly to measure.
+
+    What the processes log goes to files or to nowhere, at each contender's own level.
+    """
+
+    rounds: int = 3
+    quick: bool = False
+    databases: dict[str, str] = field(default_factory=dict)
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        """Find the server of the environment, or start a private one."""
+        if not postgres.is_configured():
+            server = self._stack.enter_context(postgres.PrivateServer())
+            os.environ.update(server.environment)
+        os.environ.setdefault("PGUSER", "postgres")
+        self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+        self.stamps = self.directory / "stamps"
+        self.stamps.touch()
+        self.server = self._stack.enter_context(
+            psycopg.connect(dbname="postgres", autocommit=True)
+        )
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Drop the databases, then the server if it is ours."""
+        for name in self.databases.values():
+            self._execute_named("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+        self._stack.close()
+
+    def in_turns(self, contenders: list[Contender]) -> Iterator[Contender]:
+        """Return each contender once a round, beginning with another one each time."""
+        for turn in range(self.rounds):
+            start = turn % len(contenders)
+            yield from contenders[start:] + contenders[:start]
+
+    # -- databases ---------------------------------------------------------------------------
+
+    def database(self, contender: Contender) -> str:
+        """Return its migrated database, made when it is first asked for."""
+        if contender.name not in self.databases:
+            name = f"defer_bench_{os.getpid()}_{contender.name}"
+            self._execute_named("CREATE DATABASE {}", name)
+            self.databases[contender.name] = name
+            subprocess.run(
+                [*MANAGE, "migrate", "--verbosity", "0"],
+                env=self._environment(contender),
+                check=True,
+            )
+        return self.databases[contender.name]
+
+    @contextmanager
+    def connection(self, contender: Contender) -> Iterator[psycopg.Connection]:
+        """Connect to its database, in autocommit."""
+        with psycopg.connect(dbname=self.database(contender), autocommit=True) as connection:
+            yield connection
+
+    def clear(self, contender: Contender) -> None:
+        """Empty its tables and forget the stamps."""
+        self.stamps.write_bytes(b"")
+        with self.connection(contender) as connection:
+            tables = sql.SQL(", ").join(map(sql.Identifier, contender.tables))
+            connection.execute(sql.SQL("TRUNCATE {}").format(tables))
+
+    def settle(self, contender: Contender) -> None:
+        """Let nobody pay for another's writes: fresh statistics, and a checkpoint now."""
+        with self.connection(contender) as connection:
+            connection.execute("VACUUM ANALYZE")
+            connection.execute("CHECKPOINT")
+
+    def _execute_named(self, statement: str, name: str) -> None:
+        self.server.execute(sql.SQL(statement).format(sql.Identifier(name)))  # type: ignore[arg-type]
+
+    # -- processes ---------------------------------------------------------------------------
+
+    def step(self, contender: Contender, *arguments: object) -> Any:
+        """Run a function of `steps` with its settings; return what it returned."""
+        self.database(contender)
+        command = [sys.executable, "-m", "tests.benchmarks.steps", *map(str, arguments)]
+        log = self.directory / "log"
+        try:
+            with log.open("w") as errors:
+                output = subprocess.run(
+                    command,
+                    env=self._environment(contender),
+                    check=True,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                ).stdout
+        except subprocess.CalledProcessError as error:
+            error.add_note(log.read_text()[-2000:])
+            raise
+        return json.loads(output)
+
+    @contextmanager
+    def workers(self, contender: Contender) -> Iterator[None]:
+        """Have its workers running inside."""
+        self.database(contender)
+        process = subprocess.Popen(
+            [*MANAGE, *contender.command],
+            env=self._environment(contender),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            yield
+            if process.poll() is not None:
+                raise RuntimeError(f"{contender.label}: its workers ended, {process.returncode}.")
+        finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_WITHIN)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _environment(self, contender: Contender) -> dict[str, str]:
+        return contender.environment(self.databases[contender.name], str(self.stamps))
+
+
+def wait_for_zero(connection: psycopg.Connection, query: str, *, within: float) -> None:
+    """Return when the query says 0."""
+    until = time.monotonic() + within
+    while count(connection, query):
+        if time.monotonic() > until:
+            raise TimeoutError(f"not done after {within:g} s: {query}")
+        time.sleep(0.1)
+
+
+def count(connection: psycopg.Connection, query: str) -> int:
+    """Return the number that a query returns."""
+    row = connection.execute(query).fetchone()  # type: ignore[call-overload]
+    return int(row[0])
+
+
+def durable_commit_ms(connection: psycopg.Connection) -> float:
+    """Return how long one commit of one small row takes here, at the median: the floor of it all."""
+    connection.execute("CREATE TEMPORARY SEQUENCE IF NOT EXISTS probe")
+    connection.execute("CREATE TABLE IF NOT EXISTS defer_bench_probe (n bigint)")
+    seconds = []
+    for number in range(200):
+        began = time.perf_counter()
+        connection.execute("INSERT INTO defer_bench_probe VALUES (%s)", [number])
+        seconds.append(time.perf_counter() - began)
+    connection.execute("DROP TABLE defer_bench_probe")
+    return statistics.median(seconds) * 1000

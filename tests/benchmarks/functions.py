@@ -1,0 +1,33 @@
+"""What django-q2 executes; `defer.py` holds the same for django-defer."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from pathlib import Path
+from typing import Final
+
+STAMPS: Final = "DEFER_BENCH_STAMPS"  # the environment variable that names the file
+STAMP: Final = struct.Struct("=id")  # number, time.time()
+
+
+def noop(value: object = None) -> object:
+    """Return the argument."""
+    return value
+
+
+def stamp(number: int) -> None:
+    """Write down when this began. One append a run, so that processes don't mix their bytes."""
+    data = STAMP.pack(number, time.time())
+    file = os.open(os.environ[STAMPS], os.O_WRONLY | os.O_APPEND)
+    os.write(file, data)
+    os.close(file)
+
+
+def read_stamps(path: Path) -> dict[int, float]:
+    """Return when each number began (the first time, should it have run twice)."""
+    stamps: dict[int, float] = {}
+    for number, instant in STAMP.iter_unpack(path.read_bytes()):
+        stamps.setdefault(number, instant)
+    return stamps

@@ -1,0 +1,31 @@
+"""Django settings of one contender, from the environment that `Contender.environment` makes."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from tests.databases import server_from_environment
+
+SECRET_KEY = "of no use outside of the benchmarks"
+DEBUG = False
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+KIND = os.environ["DEFER_BENCH_KIND"]
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    KIND,
+    "tests.benchmarks",
+]
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": os.environ["DEFER_BENCH_DATABASE"],
+        **json.loads(os.environ["DEFER_BENCH_CONNECTION"]),
+        **server_from_environment(),
+    }
+}
+if KIND == "django_q":
+    Q_CLUSTER = json.loads(os.environ["DEFER_BENCH_Q_CLUSTER"])

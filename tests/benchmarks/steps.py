@@ -1,0 +1,103 @@
+"""What is done with a contender's own settings, in a process of its own: enqueueing.
+
+`python -m tests.benchmarks.steps fill 5000` prints what the function returns, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Final
+
+import django
+from django.conf import settings
+from django.db import transaction
+
+from tests.benchmarks import functions
+
+WARM_UPS: Final = 10
+GAP: Final = (0.030, 0.120)  # seconds between two enqueues of an idle system
+WAIT: Final = 30.0  # seconds for the last run to begin
+
+
+def enqueuer(name: str) -> Callable[[Any], object]:
+    """Return what enqueues one call of the function called `name`."""
+    if settings.KIND == "django_defer":
+        from tests.benchmarks import defer
+
+        call: Callable[[Any], object] = getattr(defer, name)
+        return call
+    from django_q.tasks import async_task
+
+    return lambda value: async_task(f"{functions.__name__}.{name}", value)
+
+
+def fill(rows: int) -> float:
+    """Enqueue no-ops, however it is fastest, and return the seconds it took."""
+    began = time.perf_counter()
+    if settings.KIND == "django_defer":
+        from tests.benchmarks.defer import noop
+
+        noop.map(range(rows))
+    else:
+        one_by_one(rows, in_transaction=True)
+    return time.perf_counter() - began
+
+
+def one_by_one(rows: int, *, in_transaction: bool) -> float:
+    """Enqueue no-ops one after the other and return the seconds it took."""
+    enqueue = enqueuer("noop")
+    enqueue(0)  # opens the connection
+    began = time.perf_counter()
+    with transaction.atomic() if in_transaction else nullcontext():
+        for number in range(rows - 1):
+            enqueue(number)
+    return time.perf_counter() - began
+
+
+def latencies(runs: int, seed: int) -> list[float]:
+    """Enqueue now and then; return the milliseconds from each call to the function's first line."""
+    enqueue = enqueuer("stamp")
+    gaps = random.Random(seed)
+    called: dict[int, float] = {}
+    for number in range(-WARM_UPS, runs):
+        time.sleep(gaps.uniform(*GAP))
+        called[number] = time.time()
+        enqueue(number)
+    began = _wait_for_stamps(set(called))
+    return [(began[number] - called[number]) * 1000 for number in range(runs)]
+
+
+def _wait_for_stamps(numbers: set[int]) -> dict[int, float]:
+    until = time.monotonic() + WAIT
+    while True:
+        stamps = functions.read_stamps(Path(os.environ[functions.STAMPS]))
+        if numbers <= set(stamps):
+            return stamps
+        if time.monotonic() > until:
+            raise TimeoutError(f"{len(numbers - set(stamps))} runs did not begin")
+        time.sleep(0.1)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the step that is named."""
+    django.setup()
+    name, *numbers = arguments
+    values = [int(number) for number in numbers]
+    steps: dict[str, Callable[..., object]] = {
+        "fill": fill,
+        "autocommit": lambda rows: one_by_one(rows, in_transaction=False),
+        "transaction": lambda rows: one_by_one(rows, in_transaction=True),
+        "latencies": latencies,
+    }
+    print(json.dumps(steps[name](*values)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

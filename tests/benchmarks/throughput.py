@@ -1,0 +1,97 @@
+"""How fast a full queue is drained.
+
+The queue is filled, then the workers are started. A second connection counts every 0.1 s what is
+not durably finished; the rate is taken from the first count after WARM_UP rows to the last one,
+so starting the processes costs nothing. WARM_UP is more than django-q2's save_limit of 250, from
+where on each of its saves looks through as many rows.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Final
+
+import psycopg
+
+from tests.benchmarks.arena import Arena, count
+from tests.benchmarks.contenders import DEFER, DEFER_KEPT, Q2, Q2_BEST, Q2_KEPT, WORKERS, Contender
+from tests.benchmarks.report import Report, Target, median, ratio
+
+WARM_UP: Final = 300  # rows
+LOOK_EVERY: Final = 0.1  # seconds
+WITHIN: Final = 600.0  # seconds
+QUICK_ROWS: Final = 800
+FACTOR: Final = 5.0  # to reach, against django-q2's defaults with connections kept
+
+
+def measure(arena: Arena) -> Report:
+    """Drain the queue of each contender in turns."""
+    contenders = [DEFER, Q2, DEFER_KEPT, Q2_KEPT, Q2_BEST]
+    if arena.quick:
+        contenders = [replace(one, rows=min(one.rows, QUICK_ROWS)) for one in contenders]
+    rates: dict[str, list[float]] = {one.name: [] for one in contenders}
+    for contender in arena.in_turns(contenders):
+        rates[contender.name].append(drain(arena, contender))
+    middle = {name: median(values) for name, values in rates.items()}
+    report = Report(
+        name="throughput",
+        title=f"Draining no-op runs, {WORKERS} workers: finished runs a second",
+        columns=["", "rows", "runs/s", "rounds", "x defaults", "x best"],
+        notes=[
+            "rounds: lowest to highest of the rounds; x: against django-q2 at its defaults and at "
+            "its best, both with CONN_MAX_AGE = None. Without it, CONN_MAX_AGE is Django's 0.",
+            "finished: django-defer's row says succeeded, django-q2's message is deleted; each "
+            f"commit waits for the disk. Counted from the {WARM_UP}th on.",
+        ],
+        targets=[
+            Target(
+                "times django-q2's defaults, connections kept",
+                middle["defer"] / middle["q2_kept"],
+                at_least=FACTOR,
+            ),
+            Target("times django-q2's best", middle["defer"] / middle["q2_best"]),
+            Target(
+                "Django's CONN_MAX_AGE against None", middle["defer"] / middle["defer_kept"]
+            ),
+        ],
+        data={"rates": rates, "rows": {one.name: one.rows for one in contenders}},
+    )
+    for one in contenders:
+        report.add(
+            one.label,
+            one.rows,
+            f"{middle[one.name]:.0f}",
+            f"{min(rates[one.name]):.0f} – {max(rates[one.name]):.0f}",
+            ratio(middle[one.name], middle["q2_kept"]),
+            ratio(middle[one.name], middle["q2_best"]),
+        )
+    return report
+
+
+def drain(arena: Arena, contender: Contender) -> float:
+    """Fill the queue, start the workers, and return the runs a second."""
+    arena.clear(contender)
+    arena.step(contender, "fill", contender.rows)
+    arena.settle(contender)
+    with arena.connection(contender) as connection, arena.workers(contender):
+        rate = watch(connection, contender)
+        if failed := count(connection, contender.failed):
+            raise RuntimeError(f"{contender.label}: {failed} of {contender.rows} failed.")
+    return rate
+
+
+def watch(connection: psycopg.Connection, contender: Contender) -> float:
+    """Return the rate at which the unfinished become fewer, warm-up and last look excluded."""
+    until = time.monotonic() + WITHIN
+    looks: list[tuple[float, int]] = []
+    left = contender.rows
+    while left:
+        if time.monotonic() > until:
+            raise TimeoutError(f"{contender.label}: {left} left after {WITHIN:g} s.")
+        time.sleep(LOOK_EVERY)
+        left = count(connection, contender.unfinished)
+        if 0 < left <= contender.rows - WARM_UP:
+            looks.append((time.monotonic(), left))
+    (began, first), (ended, last) = looks[0], looks[-1]
+    return (first - last) / (ended - began)

@@ -1,0 +1,155 @@
+"""The board: what each process of a cluster may write, and what the others read of it."""
+
+from __future__ import annotations
+
+import os
+import select
+import struct
+import time
+from uuid import uuid4
+
+import pytest
+
+from django_defer import board as board_module
+from django_defer.board import STALE_AFTER, Board, Cell, Doing
+
+
+@pytest.fixture
+def board() -> Board:
+    return Board(3)
+
+
+def show(board: Board, slot: int, doing: Doing, *, generation: int = 1, done: int = 0) -> None:
+    board.write(slot, generation=generation, doing=doing, done=done)
+
+
+def read(board: Board, slot: int = 0) -> Cell:
+    cell = board.read(slot)
+    assert cell is not None
+    return cell
+
+
+def is_awake(board: Board) -> bool:
+    return bool(select.select([board.wake_fd], [], [], 0)[0])
+
+
+def test_a_worker_is_read_as_it_wrote_itself(board: Board) -> None:
+    claim = uuid4()
+    board.write(
+        1, generation=7, doing=Doing.BUSY, done=3, claim_id=claim, attempt=2, deadline=12.5
+    )
+    assert board.read(1) == Cell(
+        generation=7,
+        pid=os.getpid(),
+        doing=Doing.BUSY,
+        done=3,
+        claim_id=claim,
+        attempt=2,
+        deadline=12.5,
+    )
+
+
+def test_nobody_has_written_yet(board: Board) -> None:
+    cell = read(board)
+    assert (cell.doing, cell.pid, cell.claim_id) == (Doing.STARTING, 0, None)
+    assert board.idle_slots() == []
+
+
+def test_slots_do_not_overlap(board: Board) -> None:
+    for slot in range(board.slots):
+        board.set_generation(slot, 10 + slot)
+        board.give(slot, 20 + slot)
+        show(board, slot, Doing.IDLE, generation=30 + slot, done=40 + slot)
+    for slot in range(board.slots):
+        assert board.generation(slot) == 10 + slot
+        assert board.given(slot) == 20 + slot
+        assert (read(board, slot).generation, read(board, slot).done) == (30 + slot, 40 + slot)
+    assert not board.is_stopping
+
+
+def test_a_child_and_its_parent_see_the_same_board(board: Board) -> None:
+    child = os.fork()
+    if not child:
+        show(board, 2, Doing.IDLE)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert read(board, 2).pid == child
+
+
+def test_a_worker_that_was_killed_while_writing_is_unreadable_until_the_next_writes(
+    board: Board,
+) -> None:
+    show(board, 0, Doing.IDLE)
+    sequence = struct.unpack_from("@I", board._memory, board._cell(0))[0]
+    struct.pack_into("@I", board._memory, board._cell(0), sequence + 1)
+    assert board.read(0) is None
+    assert board.idle_slots() == []
+    show(board, 0, Doing.BUSY, generation=2)
+    assert read(board).generation == 2
+
+
+def test_a_worker_is_idle_when_it_says_so_and_has_taken_all_it_was_given(board: Board) -> None:
+    board.set_generation(0, 1)
+    show(board, 0, Doing.IDLE)
+    assert board.idle_slots() == [0]
+    board.give(0, 1)
+    assert board.idle_slots() == []
+    show(board, 0, Doing.BUSY, done=1)
+    assert board.idle_slots() == []
+    show(board, 0, Doing.IDLE, done=1)
+    assert board.idle_slots() == [0]
+
+
+def test_what_a_dead_worker_wrote_does_not_make_its_successor_idle(board: Board) -> None:
+    board.set_generation(0, 1)
+    show(board, 0, Doing.IDLE)
+    board.set_generation(0, 2)
+    assert board.idle_slots() == []
+    show(board, 0, Doing.IDLE, generation=2)
+    assert board.idle_slots() == [0]
+
+
+def test_a_ticket_is_higher_than_what_was_noted_and_than_what_was_taken(board: Board) -> None:
+    assert board.next_ticket(0) == 1
+    board.give(0, 4)
+    assert board.next_ticket(0) == 5
+    show(board, 0, Doing.BUSY, done=6)  # it took one that the pusher died without noting
+    assert board.next_ticket(0) == 7
+
+
+def test_a_beat_keeps_the_board_from_going_stale(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = time.monotonic()
+    clock = [start]
+    monkeypatch.setattr(board_module.time, "monotonic", lambda: clock[0])
+    board.beat()
+    clock[0] = start + STALE_AFTER - 1
+    assert not board.is_stale
+    clock[0] = start + STALE_AFTER + 1
+    assert board.is_stale
+    board.beat()
+    assert not board.is_stale
+
+
+def test_a_stop_outlives_later_beats_and_wakes_the_pusher(board: Board) -> None:
+    board.stop()
+    assert is_awake(board)
+    board.beat()
+    assert board.is_stopping
+
+
+def test_waking_is_remembered_until_it_was_drained(board: Board) -> None:
+    assert not is_awake(board)
+    board.wake_pusher()
+    board.wake_pusher()
+    assert is_awake(board)
+    board.drain_wakes()
+    assert not is_awake(board)
+    board.drain_wakes()
+
+
+def test_waking_a_pusher_that_never_looks_blocks_nobody(board: Board) -> None:
+    for _ in range(70_000):  # more than a pipe holds
+        board.wake_pusher()
+    assert is_awake(board)
