@@ -54,8 +54,9 @@ class Cell:
 class Board:
     """Shared by fork: make it before the first child."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, *, stale_after: float = STALE_AFTER) -> None:
         self.slots = slots
+        self.stale_after = stale_after
         self._memory = mmap.mmap(-1, _HEAD.size + slots * _SLOT_SIZE)
         self._wake_read, self._wake_write = os.pipe()
         for end in (self._wake_read, self._wake_write):
@@ -81,7 +82,7 @@ class Board:
     @property
     def is_stale(self) -> bool:
         """Whether the supervisor has not been heard of for too long to start anything."""
-        return time.monotonic() - float(_HEAD.unpack_from(self._memory, 0)[0]) > STALE_AFTER
+        return time.monotonic() - float(_HEAD.unpack_from(self._memory, 0)[0]) > self.stale_after
 
     def set_generation(self, slot: int, generation: int) -> None:
         """Announce a new worker in this slot."""
@@ -90,6 +91,13 @@ class Board:
     def generation(self, slot: int) -> int:
         """Return the generation of the worker that the supervisor put into this slot."""
         return int(_ORDER.unpack_from(self._memory, self._order(slot))[0])
+
+    def claims_at_hand(self) -> set[UUID] | None:
+        """Return the claims that workers are at; None when that cannot be known just now."""
+        cells = [self.read(slot) for slot in range(self.slots)]
+        if None in cells:
+            return None
+        return {cell.claim_id for cell in cells if cell is not None and cell.claim_id is not None}
 
     # -- pusher --------------------------------------------------------------------------
 

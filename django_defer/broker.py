@@ -1,7 +1,7 @@
 """django-q2's Broker on the run table: `dequeue` claims runs for the workers that are idle now.
 
 Nothing is claimed for a busy worker, so nothing waits behind a long run while another host
-idles. Payloads hold ids and nothing else. (This module and `cluster` alone import django_q.)
+idles. Payloads hold ids and nothing else.
 """
 
 from __future__ import annotations

@@ -13,17 +13,17 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any, Final
+from uuid import UUID
 
 from django_defer import worker_process
-from django_defer.board import Board
+from django_defer.board import STALE_AFTER, Board
 from django_defer.broker import RunBroker
 from django_defer.conf import conf
-from django_defer.connections import UNREACHABLE, close_all, drop, keep_connections
-from django_defer.database_duties import DatabaseDuties
+from django_defer.connections import close_all, keep_connections
+from django_defer.database_duties import RETRY_ROUND, DatabaseDuties
 from django_defer.django_q2 import Sentinel, configure, fork_context
 from django_defer.durations import parse_duration
 from django_defer.mailbox import Mailbox, Outbox
@@ -36,8 +36,9 @@ from django_defer.transitions import Failure
 
 logger = logging.getLogger(__name__)
 
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 LONGEST_ROUND: Final = 1.0  # seconds
-QUICK_DEATH: Final = 1.0  # a worker that lived shorter than this is replaced after as long
+QUICK_DEATH: Final = 1.0  # a child that lived shorter than this is replaced only then
 PUSHER_GRACE: Final = 2.0  # seconds the pusher has to end by itself
 
 
@@ -62,7 +63,7 @@ class Seat:
     generation: int = 0
     process: Any = None
     born: float = 0.0
-    killed_for_time: bool = False
+    overran: UUID | None = None  # the claim for whose time limit it was killed
 
     @property
     def label(self) -> str:
@@ -77,7 +78,10 @@ class Supervisor(Sentinel):  # type: ignore[misc]
         configure(workers=options.workers)
         self.options = options
         self.using = options.using
-        self.board = Board(options.workers)
+        lease = parse_duration(conf.lease)
+        self.board = Board(
+            options.workers, stale_after=min(STALE_AFTER, lease.total_seconds() * 2 / 3)
+        )
         self.lifeline = Lifeline()
         self.stop_requests = 0
         self._signal_read, self._signal_write = os.pipe()
@@ -91,10 +95,14 @@ class Supervisor(Sentinel):  # type: ignore[misc]
             keys=registry.keys(),
             workers=options.workers,
             schedules=options.schedules,
-            lease=parse_duration(conf.lease),
+            lease=lease,
         )
-        self.duties = DatabaseDuties(self.membership, drain=options.drain)
+        self.duties = DatabaseDuties(self.membership, self.board, drain=options.drain)
+        handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         super().__init__(None, None, self.membership.id, self._new_broker(), start=False)
+        for number, handler in handlers.items():  # the Sentinel has set its own
+            signal.signal(number, handler)
+        self.pusher_born = 0.0
         self.seats = [Seat(slot, Mailbox()) for slot in range(options.workers)]
         self.task_queue = Outbox(self.board, [seat.mailbox for seat in self.seats])
 
@@ -104,20 +112,11 @@ class Supervisor(Sentinel):  # type: ignore[misc]
         """Work until told to stop (or, draining, until there is nothing left to do)."""
         keep_connections(busy_timeout=0.25)
         self.duties.limit_statements()
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         for number in handlers:
             signal.signal(number, self._on_signal)
         try:
-            self.duties.join()
-            self.spawn_cluster()
-            logger.info(
-                "cluster.started %s workers=%s queues=%s functions=%s",
-                self.membership.id,
-                self.options.workers,
-                ",".join(self.membership.queues) + (" (all)" if not self.options.queues else ""),
-                len(self.membership.keys),
-                extra={"event": "cluster.started"},
-            )
+            self.begin()
             while not self.stop_requests and not self.duties.is_drained:
                 self.round()
                 if self.options.on_round is not None and self.options.on_round():
@@ -128,9 +127,25 @@ class Supervisor(Sentinel):  # type: ignore[misc]
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
+    def begin(self) -> None:
+        """Enter the database, however long it takes to come, and fork all children."""
+        while not self.duties.join():
+            self.wait(RETRY_ROUND)
+            if self.stop_requests:
+                return
+        self.spawn_cluster()
+        logger.info(
+            "cluster.started %s workers=%s queues=%s functions=%s",
+            self.membership.id,
+            self.options.workers,
+            ",".join(self.membership.queues) + (" (all)" if not self.options.queues else ""),
+            len(self.membership.keys),
+            extra={"event": "cluster.started"},
+        )
+
     def round(self) -> None:
         """Wait for the next thing to do, and do it."""
-        self.wait(self.duties.seconds_until_next())
+        self.wait(min(self.duties.seconds_until_next(), self._seconds_until_replacement()))
         self.board.beat()
         self.watch()
         if self.duties.perform():
@@ -181,8 +196,7 @@ class Supervisor(Sentinel):  # type: ignore[misc]
         self.kill_children()
         self.membership.renew()
         self.broker = self._new_broker()
-        self.duties.join()
-        self.spawn_cluster()
+        self.begin()
 
     # -- processes -------------------------------------------------------------------------
 
@@ -196,7 +210,7 @@ class Supervisor(Sentinel):  # type: ignore[misc]
         """Fork a worker into this seat. Its mailbox stays: a datagram socket has no lock."""
         close_all()
         seat.generation += 1
-        seat.killed_for_time = False
+        seat.overran = None
         self.board.set_generation(seat.slot, seat.generation)
         seat.process = fork_context().Process(
             target=worker_process.run_worker,
@@ -222,6 +236,7 @@ class Supervisor(Sentinel):  # type: ignore[misc]
             name="defer-pusher",
         )
         process.start()
+        self.pusher_born = time.monotonic()
         logger.debug("pusher.started pid=%s", process.pid, extra={"event": "pusher.started"})
         return process
 
@@ -233,14 +248,16 @@ class Supervisor(Sentinel):  # type: ignore[misc]
                 self._bury(seat)
             if seat.process is not None:
                 self._enforce_limit(seat, now)
-            elif replace and now - seat.born > QUICK_DEATH:
+            elif replace and now - seat.born >= QUICK_DEATH:
                 self.spawn_worker(seat)
-        if replace and self.pusher is not None and not self.pusher.is_alive():
+        if self.pusher is not None and not self.pusher.is_alive():
             logger.warning(
                 "pusher.died exit_code=%s", self.pusher.exitcode, extra={"event": "pusher.died"}
             )
             self.pusher.join()
+            self.pusher = None
             self.duties.release_later()
+        if replace and self.pusher is None and now - self.pusher_born >= QUICK_DEATH:
             self.pusher = self.spawn_pusher()
 
     def kill_children(self) -> None:
@@ -256,13 +273,21 @@ class Supervisor(Sentinel):  # type: ignore[misc]
             seat.process = None
         self.pusher = None
 
+    def _seconds_until_replacement(self) -> float:
+        """Return when the next missing child may be replaced: one that dies young, not at once."""
+        births = [seat.born for seat in self.seats if seat.process is None]
+        if self.pusher is None:
+            births.append(self.pusher_born)
+        return max(0.0, min(births) + QUICK_DEATH - time.monotonic()) if births else LONGEST_ROUND
+
     def _bury(self, seat: Seat) -> None:
         """Take note of a worker's end; what it held is taken back at the next database work."""
         exit_code = seat.process.exitcode
         seat.process.join()
         seat.process = None
         failure = failure_of_exit(exit_code)
-        if seat.killed_for_time:
+        cell = self.board.read(seat.slot)
+        if seat.overran is not None and cell is not None and cell.claim_id == seat.overran:
             failure = Failure(
                 outcome=Outcome.TIMED_OUT,
                 error_class="TimeLimitExceeded",
@@ -286,8 +311,8 @@ class Supervisor(Sentinel):  # type: ignore[misc]
         grace = parse_duration(conf.kill_grace).total_seconds()
         if cell is None or cell.generation != seat.generation or not cell.deadline:
             return
-        if now > cell.deadline + grace and not seat.killed_for_time:
-            seat.killed_for_time = True
+        if now > cell.deadline + grace and seat.overran is None:
+            seat.overran = cell.claim_id
             seat.process.kill()
 
     def _end_pusher(self) -> None:

@@ -72,9 +72,8 @@ def clean_up_after_user_code() -> None:
     for connection in connections.all(initialized_only=True):
         if connection.connection is None:
             continue
-        if _is_in_transaction(connection):
-            drop(str(connection.alias))
-        elif connection.errors_occurred and not connection.is_usable():
+        is_broken = connection.errors_occurred and not connection.is_usable()
+        if is_broken or _is_in_transaction(connection):
             drop(str(connection.alias))
         else:
             connection.errors_occurred = False
@@ -84,12 +83,15 @@ def cancel_queries() -> None:
     """Cancel what an interrupted function left under way: the server would go on with it."""
     for connection in connections.all(initialized_only=True):
         raw: Any = connection.connection
-        if connection.vendor == "postgresql" and raw is not None:
-            if raw.pgconn.transaction_status == ACTIVE:
-                try:
-                    raw.cancel_safe(timeout=CANCEL_TIMEOUT)
-                except Exception:  # noqa: BLE001 - then the query ends by itself, some time
-                    logger.warning("query.not_cancelled", extra={"event": "query.not_cancelled"})
+        if connection.vendor != "postgresql" or raw is None:
+            continue
+        if raw.pgconn.transaction_status == ACTIVE:
+            try:
+                raw.cancel_safe(timeout=CANCEL_TIMEOUT)
+            except Exception as error:  # noqa: BLE001 - then the query ends by itself, some time
+                logger.warning(
+                    "query.not_cancelled %s", error, extra={"event": "query.not_cancelled"}
+                )
 
 
 def _is_in_transaction(connection: BaseDatabaseWrapper) -> bool:

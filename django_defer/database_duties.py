@@ -9,13 +9,15 @@ import logging
 import os
 import time
 from collections.abc import Callable
-
+from datetime import timedelta
 from typing import Final
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models import Q
 
+from django_defer.board import Board
+from django_defer.clock import DatabaseNow
 from django_defer.conf import conf
 from django_defer.connections import UNREACHABLE, drop, is_busy
 from django_defer.durations import parse_duration
@@ -31,14 +33,16 @@ logger = logging.getLogger(__name__)
 
 STATEMENT_TIMEOUT: Final = 5000  # milliseconds, for the supervisor's own statements
 DRAIN_ROUND: Final = 0.1  # seconds
+STRANDED_AFTER: Final = timedelta(seconds=2)  # a claim reaches its worker within milliseconds
 RETRY_ROUND: Final = 0.25  # seconds until the next try while the database is away
 
 
 class DatabaseDuties:
     """The supervisor's half that needs the database."""
 
-    def __init__(self, membership: Membership, *, drain: bool = False) -> None:
+    def __init__(self, membership: Membership, board: Board, *, drain: bool = False) -> None:
         self.membership = membership
+        self.board = board
         self.using = membership.using
         self.drain = drain
         self.is_drained = False
@@ -62,13 +66,16 @@ class DatabaseDuties:
 
         connection_created.connect(limit, weak=False, dispatch_uid="django_defer.supervisor")
 
-    def join(self) -> None:
-        """Enter the cluster's row, however long the database takes to come."""
+    def join(self) -> bool:
+        """Enter the cluster's row. False: the database cannot be reached, try again."""
+        if not self._guarded(self.membership.join):
+            return False
         self.was_declared_dead = False
-        while not self._guarded(self.membership.join):
-            time.sleep(RETRY_ROUND)
+        self._dead_workers.clear()  # others have taken back what a former self held
+        self._release = False
         self._last_beat = time.monotonic()
         self._guarded(self._sort_parked)
+        return True
 
     def seconds_until_next(self) -> float:
         """Return how long the supervisor may sleep."""
@@ -117,6 +124,7 @@ class DatabaseDuties:
         self._beat()
         if self.was_declared_dead:
             return
+        self._release_stranded()
         seen = look(self.using)
         slots = self.membership.schedules
         if seen.seconds_until_next(slots=slots) <= 0:
@@ -154,6 +162,22 @@ class DatabaseDuties:
             self._dead_workers.pop(0)
             self._news = self._news or bool(released or lost)
 
+    def _release_stranded(self) -> None:
+        """Give back claims that no worker is at: the pusher died before it handed them over, or
+        never learnt that its claim went through."""
+        at_hand = self.board.claims_at_hand()  # looked at first: what is started later is younger
+        if at_hand is None:
+            return
+        stranded = self._held().filter(
+            state=State.CLAIMED, claimed_at__lte=DatabaseNow(-STRANDED_AFTER)
+        )
+        stranded = stranded.exclude(claim_id__in=at_hand)
+        if stranded.exists() and (released := release(stranded)):
+            self._news = True
+            logger.warning(
+                "claim.stranded released=%s", released, extra={"event": "claim.stranded"}
+            )
+
     def _held(self) -> RunQuerySet:
         return Run.objects.using(self.using).held_by(self.membership.id)
 
@@ -163,7 +187,8 @@ class DatabaseDuties:
         queues = Queue.objects.using(self.using).filter(paused_at__isnull=False)
         functions = BackgroundFunction.objects.using(self.using).paused()
         claimable = (
-            Q(state=State.QUEUED, queue__in=member.queues, function__in=member.keys)
+            Q(state=State.QUEUED, function__in=member.keys)
+            & (Q() if member.serves_all else Q(queue__in=member.queues))
             & ~Q(queue__in=queues.values("name"))
             & ~Q(function__in=functions.values("key"))
         )

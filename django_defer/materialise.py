@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
+import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BATCH: Final = 200  # definitions a transaction
+BATCH: Final = 100  # definitions a transaction
 MOST_MISSED: Final = 1000  # missed slots are counted up to here
 MOMENT: Final = timedelta(microseconds=1)
 LOOK_AGAIN: Final = timedelta(hours=1)  # when a definition that cannot be read is tried again
@@ -42,14 +44,18 @@ class Due:
     error: str = ""
 
 
-def materialise(using: str, now: datetime) -> list[Run]:
-    """Make the runs of all slots that are due at `now`; return them."""
+def materialise(using: str, now: datetime, *, seconds: float = math.inf) -> list[Run]:
+    """Make the runs of all slots that are due at `now`; return them.
+
+    After `seconds` no other batch is begun: what is still due then is for the next call.
+    """
     runs: list[Run] = []
+    until = time.monotonic() + seconds
     while True:
         with transaction.atomic(using=using):
             due = [look_at(definition, now) for definition in _due(using, now)]
             runs += _insert(using, _advance(using, due))
-        if len(due) < BATCH:
+        if len(due) < BATCH or time.monotonic() >= until:
             return runs
 
 

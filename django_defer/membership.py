@@ -10,7 +10,6 @@ import logging
 import os
 import platform
 import socket
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -44,11 +43,12 @@ class Membership:
     schedules: bool
     lease: timedelta
     id: UUID = field(default_factory=uuid4)
-    _steady_since: float | None = None
+    _steady_since: datetime | None = None  # both on the database's clock: ours may stand still
+    _last_look: datetime | None = None
 
     def join(self) -> None:
-        """Insert the row; only then can anything be claimed."""
-        Cluster.objects.using(self.using).create(
+        """Insert the row; only then can anything be claimed. Safe to repeat."""
+        row = Cluster(
             id=self.id,
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -64,7 +64,8 @@ class Membership:
             started_at=DatabaseNow(),
             beat_at=DatabaseNow(),
         )
-        self._steady_since = time.monotonic()
+        Cluster.objects.using(self.using).bulk_create([row], ignore_conflicts=True)
+        self.missed()
 
     def beat(self, *, ticked: bool) -> bool:
         """Renew the lease. False: this cluster was declared dead."""
@@ -76,14 +77,11 @@ class Membership:
             if new:
                 self.queues = sorted({*self.queues, *new})
                 values["queues"] = self.queues
-        alive = bool(Cluster.objects.using(self.using).filter(pk=self.id).update(**values))
-        if self._steady_since is None:
-            self._steady_since = time.monotonic()
-        return alive
+        return bool(Cluster.objects.using(self.using).filter(pk=self.id).update(**values))
 
     def missed(self) -> None:
         """Note that the database could not be reached: others could not beat either."""
-        self._steady_since = None
+        self._steady_since = self._last_look = None
 
     def leave(self) -> None:
         """Delete the row: nothing of this cluster is left."""
@@ -96,10 +94,13 @@ class Membership:
     def reap(self, now: datetime) -> int:
         """Take back what dead clusters held, once our own beats were steady for a whole lease.
 
-        After an outage of the database every cluster looks silent to every other one.
+        After an outage of the database, or a pause of the whole machine, every cluster looks
+        silent to every other one: a gap in our own looks begins the wait anew.
         """
-        steady = self._steady_since
-        if steady is None or time.monotonic() - steady < self.lease.total_seconds():
+        last, self._last_look = self._last_look, now
+        if self._steady_since is None or last is None or now - last > self.lease / 2:
+            self._steady_since = now
+        if now - self._steady_since < self.lease:
             return 0
         dead = reap(self.using, now, self.lease)
         for cluster in dead:

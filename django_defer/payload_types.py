@@ -232,6 +232,7 @@ ADVICE: Final[dict[str, str]] = {  # by dotted name, so that nothing is imported
     "pandas.core.series.Series": "pass value.tolist()",
     "pydantic.main.BaseModel": "pass value.model_dump()",
     "pathlib.PurePath": "pass str(value)",
+    "pathlib._local.PurePath": "pass str(value)",  # its home in Python 3.13
     "zoneinfo.ZoneInfo": "pass value.key",
     "re.Pattern": "pass value.pattern",
     "functools.partial": FUNCTION_ADVICE,

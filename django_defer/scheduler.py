@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LONGEST_SLEEP: Final = 1.0  # seconds; what is enqueued for soon is seen this late at most
+LONGEST_ROUND: Final = 2.0  # seconds after which a tick begins nothing more
 SHORTEST_SLEEP: Final = 0.05  # seconds, for the loop: whatever a row says, it doesn't spin
 
 _LOOK: Final = """
@@ -84,13 +85,17 @@ def look(using: str) -> Look:
 
 
 def tick(using: str, now: datetime, *, slots: bool = True) -> Ticked:
-    """Promote every run and, if `slots`, fire every slot that is due at `now`."""
-    promoted = 0
+    """Promote every run and, if `slots`, fire every slot that is due at `now`.
+
+    After an outage that can be a lot, and a heartbeat is due meanwhile: what takes longer than
+    LONGEST_ROUND for either is left for the next tick.
+    """
+    promoted, until = 0, time.monotonic() + LONGEST_ROUND
     while moved := promote(using, now):
         promoted += moved
-        if moved < BATCH:
+        if moved < BATCH or time.monotonic() >= until:
             break
-    fired = materialise(using, now) if slots else []
+    fired = materialise(using, now, seconds=LONGEST_ROUND) if slots else []
     for run in fired:
         logger.info(
             "slot.fired %s slot=%s run=%s missed=%s",

@@ -54,10 +54,10 @@ def emit(name: str, **facts: Any) -> None:
     for receiver, answer in signal.send_robust(sender=RunEvent, event=RunEvent(name=name, **facts)):
         if isinstance(answer, Exception):
             logger.error(
-                "signal.receiver_failed %s receiver=%r",
+                "signal.receiver_failed %s receiver=%r: %r",  # Django logs the traceback
                 name,
                 receiver,
-                exc_info=answer,
+                answer,
                 extra={"event": "signal.receiver_failed"},
             )
 

@@ -23,8 +23,8 @@ from django_defer.clock import DatabaseNow, as_instant
 from django_defer.exceptions import TimeLimitExceeded
 from django_defer.models import Attempt, Run
 from django_defer.querysets import RunQuerySet
-from django_defer.states import ACTIVE, WAITING, Outcome, Reason, State, is_allowed
 from django_defer.statements import execute
+from django_defer.states import ACTIVE, WAITING, Outcome, Reason, State, is_allowed
 
 MAX_LOSSES: Final = 3
 BATCH: Final = 500  # rows a promote, park or unpark touches at once
@@ -306,6 +306,7 @@ def _move_batch(
 ) -> int:
     """Move at most BATCH of them, passing over what another process holds."""
     with transaction.atomic(using=using):
+        runs = runs.filter(state=old)
         if connections[using].features.has_select_for_update_skip_locked:
             runs = runs.select_for_update(skip_locked=True)
         ids = list(runs.values_list("pk", flat=True)[:BATCH])

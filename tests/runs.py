@@ -141,7 +141,7 @@ def statements(queries: CaptureQueriesContext, *, besides: tuple[str, ...] = ())
 
 
 class Define:
-    """Registers functions for the length of one test, as `tests/testapp/defer.py` would.
+    """Registers functions for the length of one test, as a module `defer.py` would.
 
     They may be closures, so a test sees what they did.
     """
@@ -150,8 +150,8 @@ class Define:
         self.keys: list[str] = []
 
     def __call__(self, function: Any, **options: Any) -> DeferredFunction[Any, Any]:
-        """Register `function` as `testapp.<its name>`."""
-        key = f"testapp.{function.__name__}"
+        """Register `function` as `defined.<its name>`."""
+        key = f"defined.{function.__name__}"
         deferred: DeferredFunction[Any, Any] = DeferredFunction(
             function, key=key, options=parse_options(key, options)
         )

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import model_format_dict, unquote
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
@@ -44,16 +43,32 @@ class ActingAdmin(ReadingAdmin):
 
     verbs: tuple[Verb, ...] = ()
 
-    def verbs_for(self, request: HttpRequest) -> list[Verb]:
-        """Return the verbs that this person may use."""
-        return [verb for verb in self.verbs if request.user.has_perm(verb.permission)]
+    def has_run_now_permission(self, request: HttpRequest) -> bool:
+        """Say whether this person may run functions now."""
+        return request.user.has_perm("django_defer.run_now")
+
+    def has_pause_permission(self, request: HttpRequest) -> bool:
+        """Say whether this person may pause and resume."""
+        return request.user.has_perm("django_defer.pause")
+
+    def has_cancel_run_permission(self, request: HttpRequest) -> bool:
+        """Say whether this person may cancel runs."""
+        return request.user.has_perm("django_defer.cancel_run")
+
+    def has_rerun_run_permission(self, request: HttpRequest) -> bool:
+        """Say whether this person may run finished runs again."""
+        return request.user.has_perm("django_defer.rerun_run")
+
+    def may(self, request: HttpRequest, verb: Verb) -> bool:
+        """Say whether this person may use this verb."""
+        return bool(getattr(self, f"has_{verb.permission}_permission")(request))
 
     def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
         """Add the buttons of the verbs that apply to this row now."""
         buttons = [
             {"verb": verb, "url": self.url_of(verb.url_name, row)}
-            for verb in self.verbs_for(request)
-            if not verb.refusal(row)
+            for verb in self.verbs
+            if self.may(request, verb) and not verb.refusal(row)
         ]
         return {**super().page_context(request, row), "buttons": buttons}
 
@@ -91,7 +106,7 @@ class ActingAdmin(ReadingAdmin):
 
     def verb_view(self, request: HttpRequest, object_id: str, *, verb: Verb) -> HttpResponse:
         """Do it to one row, and go back to its page."""
-        if not request.user.has_perm(verb.permission):
+        if not self.may(request, verb):
             raise PermissionDenied
         row = self.get_object(request, unquote(object_id))
         if row is None:
@@ -100,15 +115,6 @@ class ActingAdmin(ReadingAdmin):
         return HttpResponseRedirect(self.url_of("change", row))
 
     # -- several rows -------------------------------------------------------------------------
-
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Offer the verbs that this person may use as actions."""
-        actions: dict[str, Any] = super().get_actions(request)
-        if IS_POPUP_VAR not in request.GET:
-            for verb in self.verbs_for(request):
-                label = verb.bulk_label % model_format_dict(self.opts)
-                actions[verb.action] = (_action(verb), verb.action, label)
-        return actions
 
     def apply_to_selected(
         self, request: HttpRequest, verb: Verb, selected: QuerySet[Any]
@@ -129,6 +135,8 @@ class ActingAdmin(ReadingAdmin):
         context = {
             **self.admin_site.each_context(request),
             "title": verb.bulk_label % model_format_dict(self.opts),
+            "original": verb.label,
+            "has_view_permission": True,
             "verb": verb,
             "rows": rows,
             "checkbox": ACTION_CHECKBOX_NAME,
@@ -170,13 +178,22 @@ class ActingAdmin(ReadingAdmin):
         return self.links.to(type(row), row.pk, row)
 
 
+def as_actions(verbs: Iterable[Verb]) -> list[Callable[..., HttpResponse | None]]:
+    """Return the verbs as actions of a list, which Django offers to those who may use them."""
+    return [_action(verb) for verb in verbs]
+
+
 def _action(verb: Verb) -> Callable[..., HttpResponse | None]:
     def action(
         model_admin: ActingAdmin, request: HttpRequest, selected: QuerySet[Any]
     ) -> HttpResponse | None:
         return model_admin.apply_to_selected(request, verb, selected)
 
-    return action
+    action.__name__ = verb.action
+    decorated: Callable[..., HttpResponse | None] = admin.action(
+        action, permissions=[verb.permission], description=verb.bulk_label
+    )
+    return decorated
 
 
 def _listed(what: Any, items: list[str]) -> str:

@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from django_defer.admin.acting import ActingAdmin
+from django_defer.admin.acting import ActingAdmin, as_actions
 from django_defer.admin.base import ReadingAdmin
 from django_defer.admin.mirrors import pause_facts, pause_in_words
 from django_defer.admin.pages import Page, Section
@@ -138,6 +138,7 @@ class QueueAdmin(ActingAdmin):
     """The queues that somebody has paused at some time; others need no row."""
 
     verbs = (PAUSE, RESUME)
+    actions = as_actions(verbs)
     list_display = ("name", "status", "queued", "pause")
     sortable_by = ("name",)
     ordering = ("name",)

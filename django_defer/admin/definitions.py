@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from django_defer.admin.acting import ActingAdmin
+from django_defer.admin.acting import ActingAdmin, as_actions
 from django_defer.admin.filters import StatusFilter
 from django_defer.admin.mirrors import (
     orphaned_in_words,
@@ -54,6 +54,7 @@ class CronDefinitionAdmin(ActingAdmin):
     """When scheduled functions run."""
 
     verbs = (RUN_NOW, PAUSE, RESUME)
+    actions = as_actions(verbs)
     list_display = ("key", "status", "schedule", "next_slot", "last_slot", "last_run_link")
     list_display_links = ("key",)
     list_filter = (StatusFilter,)
@@ -190,7 +191,7 @@ def _next_section(row: CronDefinition, at: datetime) -> Section:
         slots = row.next_slots(NEXT_SLOTS, at)
         zone = ZoneInfo(row.timezone)
     except InvalidCronExpression as error:
-        return Section(title=title, text=str(error), is_half=True)
+        return Section(title=title, text=str(error))
     own = [] if row.timezone == "UTC" else [row.timezone]
     rows = [
         [
@@ -201,7 +202,7 @@ def _next_section(row: CronDefinition, at: datetime) -> Section:
         for slot in slots
     ]
     table = Table(headings=[*own, "UTC", ""], rows=rows)
-    return Section(title=title, table=table, text="" if slots else _("Never again."), is_half=True)
+    return Section(title=title, table=table, text="" if slots else _("Never again."))
 
 
 def _on_weekday(slot: datetime, zone: tzinfo, name: str) -> str:

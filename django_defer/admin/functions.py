@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from django_defer.admin.acting import ActingAdmin
+from django_defer.admin.acting import ActingAdmin, as_actions
 from django_defer.admin.filters import QueueFilter, StatusFilter
 from django_defer.admin.mirrors import (
     orphaned_in_words,
@@ -46,6 +46,7 @@ class BackgroundFunctionAdmin(ActingAdmin):
     """What can be run in the background."""
 
     verbs = (RUN_NOW, PAUSE, RESUME)
+    actions = as_actions(verbs)
     list_display = (
         "key",
         "status",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 EMPTY: Final = "–"
 RETRYING: Final = "retrying"
+SHORT_ZONE: Final = 4  # characters of a zone's name that stay on the line of the time
 SHORT_ID: Final = 8  # characters, the last ones: a UUIDv7 begins with its time
 
 
@@ -87,16 +88,17 @@ def stack_instant(instant: datetime | None) -> str:
     """Return the instant for a list, its date above its time and zone."""
     if instant is None:
         return EMPTY
-    day, time = as_text(instant).split(" ")
+    (day, time), zone = as_text(instant).split(" "), zone_name()
     return format_html(
         '<time datetime="{}" title="{} UTC"><span class="defer-time">{}</span> '
-        '<span class="defer-line"><span class="defer-time">{}</span> '
+        '<span class="defer-line{}"><span class="defer-time">{}</span> '
         '<span class="defer-quiet">{}</span></span></time>',
         instant.isoformat(),
         as_text(instant, UTC),
         day,
+        " defer-time" if len(zone) <= SHORT_ZONE else "",
         time,
-        zone_name(),
+        zone,
     )
 
 
@@ -107,23 +109,23 @@ def stack(*lines: Any) -> str:
 
 
 def relative(instant: datetime, seen_from: datetime) -> str:
-    """Return "in 3 h" or "5 min ago"."""
+    """Return "in 3 h" or "5 min ago", with no-break spaces."""
     delta = instant - seen_from
     text = _roughly(abs(delta))
     if delta > timedelta(0):
-        return _("in %(time)s") % {"time": text}
-    return _("%(time)s ago") % {"time": text}
+        return _unbroken(_("in %(time)s") % {"time": text})
+    return _unbroken(_("%(time)s ago") % {"time": text})
 
 
 def _roughly(delta: timedelta) -> str:
     seconds = int(delta.total_seconds())
     if seconds < 90:
-        return _unbroken(_("%(n)s s") % {"n": seconds})
+        return _("%(n)s s") % {"n": seconds}
     if seconds < 90 * 60:
-        return _unbroken(_("%(n)s min") % {"n": round(seconds / 60)})
+        return _("%(n)s min") % {"n": round(seconds / 60)}
     if seconds < 48 * 3600:
-        return _unbroken(_("%(n)s h") % {"n": round(seconds / 3600)})
-    return _unbroken(_("%(n)s d") % {"n": round(seconds / 86400)})
+        return _("%(n)s h") % {"n": round(seconds / 3600)}
+    return _("%(n)s d") % {"n": round(seconds / 86400)}
 
 
 def show_duration(duration: timedelta | None) -> str:

@@ -11,7 +11,7 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from django_defer.admin import filters
-from django_defer.admin.acting import ActingAdmin
+from django_defer.admin.acting import ActingAdmin, as_actions
 from django_defer.admin.base import ReadingChangeList
 from django_defer.admin.rendering import (
     code,
@@ -53,6 +53,7 @@ class RunAdmin(ActingAdmin):
     """What runs, ran and will run."""
 
     verbs = (CANCEL, RERUN)
+    actions = as_actions(verbs)
     list_display = (
         "run_id",
         "what",
@@ -154,7 +155,7 @@ class RunAdmin(ActingAdmin):
         if run.parent_id is None:
             return run.queue
         parent = self.links.to(Run, run.parent_id, code(short_id(run.parent_id)))
-        return stack(run.queue, format_html("{} {}", quiet(_("by")), parent))
+        return stack(run.queue, parent)
 
 
 def may_see_data(request: HttpRequest) -> bool:

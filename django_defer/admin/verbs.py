@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 class Verb:
     """One verb: who may use it, on which rows, and what it does.
 
+    `permission` is a codename of this app; ActingAdmin has a `has_…_permission` for each.
+
     `refusal` returns why it does not apply to a row, or "". `perform` gets the row, the actor and
     the reason given, and returns the run that it made, if any.
     """
@@ -113,7 +115,7 @@ def _rerun(run: Run, actor: str, reason: str) -> Run:
 
 RUN_NOW = Verb(
     name="run-now",
-    permission="django_defer.run_now",
+    permission="run_now",
     label=gettext_lazy("Run now"),
     bulk_label=gettext_lazy("Run selected %(verbose_name_plural)s now"),
     done=gettext_lazy("Enqueued"),
@@ -123,7 +125,7 @@ RUN_NOW = Verb(
 )
 PAUSE = Verb(
     name="pause",
-    permission="django_defer.pause",
+    permission="pause",
     label=gettext_lazy("Pause"),
     bulk_label=gettext_lazy("Pause selected %(verbose_name_plural)s"),
     done=gettext_lazy("Paused"),
@@ -134,7 +136,7 @@ PAUSE = Verb(
 )
 RESUME = Verb(
     name="resume",
-    permission="django_defer.pause",
+    permission="pause",
     label=gettext_lazy("Resume"),
     bulk_label=gettext_lazy("Resume selected %(verbose_name_plural)s"),
     done=gettext_lazy("Resumed"),
@@ -144,7 +146,7 @@ RESUME = Verb(
 )
 CANCEL = Verb(
     name="cancel",
-    permission="django_defer.cancel_run",
+    permission="cancel_run",
     label=gettext_lazy("Cancel"),
     bulk_label=gettext_lazy("Cancel selected %(verbose_name_plural)s"),
     done=gettext_lazy("Cancelled"),
@@ -154,7 +156,7 @@ CANCEL = Verb(
 )
 RERUN = Verb(
     name="rerun",
-    permission="django_defer.rerun_run",
+    permission="rerun_run",
     label=gettext_lazy("Rerun"),
     bulk_label=gettext_lazy("Rerun selected %(verbose_name_plural)s"),
     done=gettext_lazy("Enqueued again"),

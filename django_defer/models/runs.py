@@ -171,9 +171,8 @@ class Run(models.Model):
     @property
     def duration(self) -> timedelta | None:
         """How long the last attempt took."""
-        if self.started_at and self.finished_at:
-            return self.finished_at - self.started_at
-        return None
+        began: datetime | None = self.started_at
+        return self.finished_at - began if self.finished_at and began else None
 
     @property
     def attempts(self) -> list[Attempt]:

@@ -121,11 +121,11 @@ class Tree:
 
     # -- what is done to it ----------------------------------------------------------------
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """Send a signal to the supervisor."""
         os.kill(self.pid, number)
 
-    def signal_group(self, number: signal.Signals) -> None:
+    def send_to_group(self, number: signal.Signals) -> None:
         """Send a signal to the supervisor and to all its children, as a terminal does."""
         os.killpg(self.pid, number)
 
@@ -140,7 +140,7 @@ class Tree:
 
     def terminate(self) -> int:
         """Stop it gracefully; return the exit code."""
-        self.signal(signal.SIGTERM)
+        self.send(signal.SIGTERM)
         return self.exit_code()
 
     def destroy(self) -> None:

@@ -108,7 +108,7 @@ def test_a_run_whose_end_cannot_be_recorded_does_not_stay_running(
     tree: Tree, trees: Trees
 ) -> None:
     trees.may_say.append("Traceback")
-    run = wait_for_end(functions.ask_for_the_impossible())
+    run = wait_for_end(functions.break_the_executor())
     assert (run.state, run.losses) == ("failed", 3)
     assert tree.said("run.unrecorded") == 3
     assert functions.add(1).get_result("30s") == 2

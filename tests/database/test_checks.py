@@ -218,6 +218,14 @@ def test_sqlite_without_wal_or_immediate_gets_the_options_to_paste(
     assert check() == []
 
 
+@pytest.mark.parametrize("mode", ["immediate", "EXCLUSIVE"])
+def test_every_mode_that_takes_the_lock_at_once_is_fine(
+    monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    use_database(monkeypatch, OPTIONS={**SQLITE_OPTIONS, "transaction_mode": mode})
+    assert check() == []
+
+
 @pytest.mark.parametrize(
     "name", [":memory:", "file:memorydb_default?mode=memory&cache=shared", "file::memory:"]
 )
@@ -238,6 +246,7 @@ def test_a_database_in_memory_needs_no_options(monkeypatch: pytest.MonkeyPatch, 
             "shop.defer could not be imported: ModuleNotFoundError: No module named 'nowhere",
             2,
         ),
+        ("import importlib\n\nimportlib.import_module('nowhere')", "defer.E002", "'nowhere'", 3),
         ("\n\ndef compute(:", "defer.E002", "could not be imported: SyntaxError: invalid synt", 3),
         ("raise ValueError('first\\nlast')", "defer.E002", "imported: ValueError: last", 1),
         ("from django_defer import defer\n\ndefer(lambda: None)", "defer.E002", "A lambda has", 3),
@@ -369,6 +378,22 @@ def test_functions_hidden_by_their_modules_get_the_lines_to_add(
     lines = "from shop.defer.compute import compute\nfrom shop.defer.send import send"
     assert message.hint == f"Write in shop/defer/__init__.py:\n{lines}"
     assert "`from shop.defer import compute` gives the module" in message.msg
+
+
+def test_hidden_functions_are_one_warning_a_package_and_misnamed_modules_one_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "from django_defer import defer\n@defer\ndef {0}(): ...\n"
+    files = {
+        "defer/__init__.py": "",
+        "defer/a.py": source.format("a"),
+        "defer/b.py": "",
+        "defer/c.py": source.format("c"),
+        "defer/d.py": "",
+    }
+    with installed_app(tmp_path, files, monkeypatch):
+        ids = [message.id for message in check()]
+    assert ids == ["defer.W005", "defer.W005", "defer.W006"]
 
 
 def test_with_these_lines_the_functions_are_found(

@@ -200,9 +200,12 @@ def test_the_claim_reads_the_index_of_due_runs_in_its_order() -> None:
 @pytest.mark.postgres
 @pytest.mark.usefixtures("many_runs")
 def test_the_prepared_claim_does_too() -> None:
-    numbers = {name: f"${n}" for n, name in enumerate(
-        ("queue", "keys", "limit", "cluster", "workers", "claims"), start=1
-    )}
+    numbers = {
+        name: f"${n}"
+        for n, name in enumerate(
+            ("queue", "keys", "limit", "cluster", "workers", "claims"), start=1
+        )
+    }
     types = "text, text[], integer, uuid, text[], uuid[]"
     with runs.database().cursor() as cursor:
         cursor.execute(f"PREPARE claiming ({types}) AS {claim_statement() % numbers}")
@@ -222,5 +225,5 @@ def test_the_prepared_claim_does_too() -> None:
 @pytest.mark.usefixtures("many_runs")
 def test_the_waiting_queues_are_looked_up_and_not_counted() -> None:
     plan = plan_of(claims._WAITING_QUEUES.format(run=Run._meta.db_table))
-    assert plan.count("using defer_run_due") == 2
+    assert "Index Only Scan using defer_run_due" in plan
     assert "Seq Scan" not in plan

@@ -110,7 +110,7 @@ def test_the_call_needs_no_synced_row(define: Define) -> None:
     def unsynced() -> None:
         pass
 
-    assert fresh(define(unsynced)()).function_id == "testapp.unsynced"
+    assert fresh(define(unsynced)()).function_id == "defined.unsynced"
 
 
 def test_the_run_that_is_returned_is_complete() -> None:
@@ -418,7 +418,9 @@ def test_a_batch_size_is_a_positive_whole_number(batch_size: Any) -> None:
 def hints(caplog: pytest.LogCaptureFixture) -> Iterator[Any]:
     django_defer.enqueue._hinted.clear()
     caplog.set_level(logging.WARNING, "django_defer")
-    yield lambda: [r.message for r in caplog.records if r.__dict__.get("event") == "enqueue.no_worker"]
+    yield lambda: [
+        r.message for r in caplog.records if r.__dict__.get("event") == "enqueue.no_worker"
+    ]
     django_defer.enqueue._hinted.clear()
 
 

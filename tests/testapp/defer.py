@@ -8,12 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import timedelta
 from typing import Any
 
 from django.db import connection, transaction
 
-from django_defer import Cancel, Retry, RetryPolicy, current_run, defer
+from django_defer import Cancel, Retry, RetryPolicy, current_run, defer, transitions
 from tests.testapp.models import Customer, Effect
 
 
@@ -113,6 +112,16 @@ def sleep(seconds: float, name: str = "") -> float:
     if name:
         Effect.objects.create(name=name, detail="end")
     return seconds
+
+
+@defer(retry=False)
+def slow_at_first(seconds: float) -> int:
+    """Take long at the first attempt only; return the attempt."""
+    current = current_run()
+    assert current is not None
+    if current.attempt == 1:
+        time.sleep(seconds)
+    return current.attempt
 
 
 @defer(rerun_if_lost=False)
@@ -286,13 +295,17 @@ def stop_a_program() -> int:
 
 @defer(max_duration="0.3s", retry=False)
 def query_too_long(seconds: int) -> None:
-    """Wait inside a query."""
+    """Wait inside a query of PostgreSQL."""
     with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute("SELECT pg_sleep(%s)", [seconds])
-        else:
-            connection.connection.create_function("wait", 1, time.sleep)
-            cursor.execute("SELECT wait(%s)", [seconds])
+        cursor.execute("SELECT pg_sleep(%s)", [seconds])
+
+
+@defer(max_duration="0.3s", retry=False, atomic=True)
+def query_too_long_atomically(seconds: int) -> None:
+    """Wait inside a query of PostgreSQL, in a transaction."""
+    Effect.objects.create(name="too late")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(%s)", [seconds])
 
 
 @defer(max_duration="0.3s", retry=False, atomic=True)
@@ -303,12 +316,26 @@ def atomic_too_long(seconds: float) -> None:
 
 
 @defer
-def ask_for_the_impossible() -> None:
-    """Ask for a retry at a time that no database can store."""
-    raise Retry(after=timedelta.max)
+def break_the_executor() -> None:
+    """Damage the code that would record the failure, then fail."""
+    transitions.fail = None  # type: ignore[assignment]
+    raise ValueError("not to be recorded")
 
 
 @defer(retry=False)
 def raise_unreadable() -> None:
     """Raise an error whose text cannot be stored as it is."""
     raise ValueError("NUL \x00, a lone surrogate \ud800")
+
+
+@defer
+def fan_out(children: int) -> None:
+    """Enqueue some children."""
+    for number in range(children):
+        noop(number)
+
+
+@defer(retry=RetryPolicy(initial_interval="1h"))
+def always_fail_for_now() -> None:
+    """Fail; the retry is an hour away."""
+    raise ConnectionError("not now")

@@ -35,9 +35,7 @@ def is_awake(board: Board) -> bool:
 
 def test_a_worker_is_read_as_it_wrote_itself(board: Board) -> None:
     claim = uuid4()
-    board.write(
-        1, generation=7, doing=Doing.BUSY, done=3, claim_id=claim, attempt=2, deadline=12.5
-    )
+    board.write(1, generation=7, doing=Doing.BUSY, done=3, claim_id=claim, attempt=2, deadline=12.5)
     assert board.read(1) == Cell(
         generation=7,
         pid=os.getpid(),

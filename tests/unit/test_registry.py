@@ -221,6 +221,12 @@ def test_the_path_to_keep_is_the_one_discovery_uses_whichever_came_first(tmp_pat
         import_file(file, "tests.testapp.defer")
 
 
+def test_functions_typed_into_a_shell_are_not_taken_for_one_file() -> None:
+    for module in ("first", "second"):
+        define("@defer\ndef compute(): ...", module=module, file="<stdin>")
+    assert registry.keys() == ["first.compute", "second.compute"]
+
+
 # -- what no key could find again ------------------------------------------------------------------
 
 
@@ -239,7 +245,19 @@ def test_the_path_to_keep_is_the_one_discovery_uses_whichever_came_first(tmp_pat
         (generator, "is a generator"),
         (async_generator, "is a generator"),
     ],
-    ids=lambda value: value if isinstance(value, str) else repr(value)[:30],
+    ids=[
+        "lambda",
+        "partial",
+        "method",
+        "bound method",
+        "static method",
+        "class",
+        "callable object",
+        "builtin",
+        "text",
+        "generator",
+        "async generator",
+    ],
 )
 def test_what_could_not_be_found_again_is_refused_with_the_way_out(
     function: Any, says: str

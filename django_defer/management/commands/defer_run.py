@@ -37,7 +37,10 @@ class Command(BaseCommand):
                 raise CommandError(f"{key}: {error}.") from error
             write(str(run.pk))
             if options["wait"]:
-                write(repr(run.get_result()))
+                try:
+                    write(repr(run.get_result()))
+                except KeyboardInterrupt:
+                    raise CommandError("Not waiting any more; the run goes on.") from None
 
 
 def read_call(text: str) -> tuple[list[Any], dict[str, Any]]:

@@ -1,0 +1,171 @@
+"""PostgreSQL crashes, or is away for longer than the lease: all is finished once it is back.
+
+The server is one of these tests' own. This process reaches it through the alias `default`, too.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from django.core.management import call_command
+from django.db import OperationalError, connections
+
+from django_defer.models import Cluster, Run
+from tests.acceptance.harness import (
+    LEASE_SECONDS,
+    SHORT_LEASE,
+    Trees,
+    outcomes,
+    repeats_without_a_reason,
+    wait_for_end,
+    wait_for_state,
+    wait_until,
+    wait_until_all_ended,
+)
+from tests.postgres import PrivateServer
+from tests.testapp import defer as functions
+from tests.testapp.models import Effect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PrivateServer]:
+    """A server that may be crashed, with a migrated database."""
+    with PrivateServer() as server:
+        server.create_database("defer")
+        subprocess.run(
+            [sys.executable, "-m", "django", "migrate", "--verbosity", "0"],
+            env={
+                **os.environ,
+                **server.environment,
+                "DJANGO_SETTINGS_MODULE": "tests.settings",
+                "DEFER_TEST_NAME": "defer",
+            },
+            check=True,
+        )
+        yield server
+
+
+@pytest.fixture
+def trees(
+    server: PrivateServer, tmp_path: Path, django_db_blocker: pytest.FixtureRequest
+) -> Iterator[Trees]:
+    """Start `defer_worker`s on that server, and look at its tables from here."""
+    connection = connections["default"]
+    before = dict(connection.settings_dict)
+    trees = Trees(tmp_path)
+    trees.environment = server.environment
+    with django_db_blocker.unblock():  # type: ignore[attr-defined]
+        connection.close()
+        connection.settings_dict.update(server.settings, NAME="defer")
+        try:
+            yield trees
+        finally:
+            trees.destroy()
+            connection.close()
+            call_command("flush", interactive=False, verbosity=0)
+            connection.close()
+            connection.settings_dict.clear()
+            connection.settings_dict.update(before)
+    trees.check_logs()
+
+
+def test_a_crash_under_load_loses_nothing_and_connections_come_back(
+    trees: Trees, server: PrivateServer
+) -> None:
+    tree = trees("--workers", "2")
+    for number in range(150):
+        kind = functions.leave_mark_atomically if number % 4 == 0 else functions.leave_mark
+        kind.using(label=f"{number}")(f"{number}", 0.02)
+    for crash in (1, 2):
+        done = 25 * crash
+        wait_until(lambda enough=done: Run.objects.finished().count() >= enough, what="some runs")
+        connections["default"].close()
+        server.restart("immediate")
+        tree.wait_for_log("database.back", times=crash)
+    wait_until_all_ended()
+    assert Run.objects.count_by_state() == {"succeeded": 150}
+    assert repeats_without_a_reason() == []
+    for name in Run.objects.filter(function="testapp.leave_mark_atomically").values_list(
+        "label", flat=True
+    ):
+        assert Effect.objects.filter(name=name).count() == 1
+    assert not Run.objects.filter(losses__gt=0).exists()
+    # Each process that noticed said so once a crash: the supervisor, the pusher, two workers.
+    assert tree.said("database.unreachable waiting for it") == 2
+    assert tree.said("database.back") == 2
+    assert tree.said("database.unreachable cannot claim") <= 2
+    assert tree.said("database.unreachable waiting for the database") <= 4
+    assert len(tree.cluster_ids) == 1
+
+
+def test_clusters_wait_for_a_database_that_is_away_beyond_the_lease_and_spare_each_other(
+    trees: Trees, server: PrivateServer
+) -> None:
+    both = [trees("--workers", "1", defer=SHORT_LEASE) for _ in range(2)]
+    runs = [functions.sleep(LEASE_SECONDS + 4) for _ in both]
+    for run in runs:
+        wait_for_state(run, "running")
+    time.sleep(LEASE_SECONDS + 0.5)  # so that each trusts its own beats by now
+    connections["default"].close()
+    server.stop("fast")
+    with pytest.raises(OperationalError):  # enqueueing fails as any query does
+        functions.noop()
+    time.sleep(LEASE_SECONDS + 1)
+    connections["default"].close()
+    server.start()
+    for tree in both:
+        tree.wait_for_log("database.back")
+    for run in runs:
+        assert wait_for_end(run).state == "succeeded"
+        assert outcomes(run) == ["succeeded"]
+    assert wait_for_end(functions.noop()).state == "succeeded"
+    assert Cluster.objects.count() == 2
+    for tree in both:
+        assert tree.said("database.unreachable waiting for it") == 1
+        assert tree.said("database.unreachable cannot claim") == 1
+        assert not tree.said("cluster.reaped")
+        assert len(tree.cluster_ids) == 1
+
+
+def test_a_stop_while_the_database_is_away_ends(trees: Trees, server: PrivateServer) -> None:
+    tree = trees("--workers", "1", defer={"SHUTDOWN_GRACE": "1s"})
+    run = functions.sleep(0.5)
+    wait_for_state(run, "running")
+    connections["default"].close()
+    server.stop("immediate")
+    try:
+        tree.wait_for_log("database.unreachable waiting for it")
+        assert tree.terminate() == 0
+    finally:
+        server.start()
+    # Its row and its run are left for the others, who take them back when its lease is over.
+    assert Cluster.objects.count() == 1
+    trees("--workers", "1", defer=SHORT_LEASE)
+    assert wait_for_end(run).state == "succeeded"
+    assert outcomes(run) == ["lost", "succeeded"]
+
+
+def test_a_stop_while_waiting_for_the_database_to_come_back_ends(
+    trees: Trees, server: PrivateServer
+) -> None:
+    tree = trees("--workers", "1")
+    Cluster.objects.all().delete()  # so that it starts anew, for which it needs the database
+    tree.wait_for_log("cluster.declared_dead", 15)
+    connections["default"].close()
+    server.stop("immediate")
+    try:
+        tree.wait_for_log("database.unreachable waiting for it")
+        assert tree.terminate() == 0
+    finally:
+        server.start()
