@@ -18,6 +18,7 @@ from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Literal
 
 from django_defer.cron_fields import (
+    DAY,
     FIELD_BOUNDS,
     FIELD_NAMES,
     CronFields,
@@ -35,7 +36,6 @@ _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 # Zone arithmetic overflows near year 1, so searches backwards end before.
 _EARLIEST = datetime(2, 1, 1, tzinfo=UTC)
 _WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_UNITS = ("m", "h", "d")  # of the first three fields
 _STEP = re.compile(r"(?:\*|h|[0-9]{1,2})/([0-9]{1,4})")
 
 
@@ -237,12 +237,16 @@ def _uneven_steps(expression: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _uneven_step(subject: str, index: int, step: int, part: str) -> CronWarning:
-    every = f'defer.every("{step}{_UNITS[index]}")' if index < 3 else "a list of values"
+    low, high = FIELD_BOUNDS[index]
+    size = high - low + 1
+    even = ", ".join(str(divisor) for divisor in range(2, size) if size % divisor == 0)
+    advice = "List the values that you mean."
+    if even and index < DAY:  # months and weeks have no number of days that steps could divide
+        advice = f"Write a step that divides {size} ({even}), or list the values that you mean."
     return CronWarning(
         "uneven_step",
         f"{subject} has {part} in its {FIELD_NAMES[index]} field, which does not divide evenly: "
-        f"it begins again with each round, so the last interval is shorter. For equal intervals "
-        f"write {every}.",
+        f"it begins again with each round, so the last interval is shorter. {advice}",
     )
 
 

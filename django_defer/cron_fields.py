@@ -197,7 +197,7 @@ def _wrong_count(expression: str, count: int) -> str:
     if count in (6, 7):
         return (
             f"{expression!r} has {count} fields, and cron here has five, without seconds or "
-            f'years; for seconds write defer.every("10s"), otherwise leave the extra fields out.'
+            f"years: leave the extra ones out. The shortest interval is a minute, '* * * * *'."
         )
     return (
         f"{expression!r} has {count} field{'s' if count > 1 else ''}; write five, minute hour "

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models import Q
@@ -215,7 +216,7 @@ class DatabaseDuties:
                     extra={"event": "database.unreachable"},
                 )
             return False
-        if self._is_away:
+        if self._is_away and connections[self.using].connection is not None:  # it was asked
             self._is_away = False
             logger.info("database.back", extra={"event": "database.back"})
         return True

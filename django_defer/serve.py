@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 from django.conf import settings
 from django.core.management.base import CommandError
-from django.db import DatabaseError
 from django.db.models import Count, Min
 from django.utils import autoreload
 
 from django_defer.cluster import ClusterOptions, Supervisor
 from django_defer.conf import conf
-from django_defer.exceptions import NotMigrated
+from django_defer.console import plain_errors
 from django_defer.models import Run
 from django_defer.states import State
 from django_defer.sync import sync
@@ -36,9 +35,10 @@ def serve(
     count = int(conf.workers) if workers is None else workers
     if count < 1:
         raise CommandError(f"--workers {count}: write 1 or more.")
-    require_tables(using)
-    if sync_first:
-        sync(using)
+    with plain_errors():  # what is wrong is better said before anything is forked
+        Run.objects.using(using).exists()
+        if sync_first:
+            sync(using)
     has_changed = watch_code() if reload else None
     supervisor = Supervisor(
         ClusterOptions(
@@ -55,16 +55,6 @@ def serve(
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     if drain:
         yield left_for_later(using)
-
-
-def require_tables(using: str) -> None:
-    """Say what to do when the tables are missing, before anything is forked."""
-    try:
-        Run.objects.using(using).exists()
-    except DatabaseError as error:
-        if Run._meta.db_table in str(error):
-            raise CommandError(str(NotMigrated())) from error
-        raise
 
 
 def watch_code() -> Callable[[], bool]:
@@ -94,7 +84,8 @@ def left_for_later(using: str) -> str:
     queued = runs.filter(state=State.QUEUED).count()
     parts = []
     if waiting["n"]:
-        parts.append(f"{waiting['n']} runs wait, next at {waiting['first']:%Y-%m-%d %H:%M:%S} UTC")
+        runs_wait = "1 run waits" if waiting["n"] == 1 else f"{waiting['n']} runs wait"
+        parts.append(f"{runs_wait}, next at {waiting['first']:%Y-%m-%d %H:%M:%S} UTC")
     if parked:
         parts.append(f"{parked} parked")
     if queued:

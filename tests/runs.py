@@ -87,7 +87,7 @@ def new_run(function: str = NOOP, state: State = State.QUEUED, **columns: Any) -
     if state in FINISHED:
         values["finished_at"] = DatabaseNow()
     run = Run(state=state, **values | columns)
-    run.save()
+    run.save(using=DATABASE)
     return fresh(run)
 
 

@@ -6,6 +6,7 @@ The environment chooses:
   PGPORT, PGUSER and PGPASSWORD; `tests/conftest.py` starts a private server without PGHOST.
 - `DEFER_TEST_NAME`, `DEFER_TEST_OTHER_NAME`: the databases themselves, for processes that shall see
   the test's own (`tests.databases.environment()` makes these).
+- `DEFER_TEST_USER_MODEL`: AUTH_USER_MODEL.
 - `DEFER_TEST_SETTINGS`: JSON, the setting DEFER; a lease of seconds, say.
 - `DEFER_TEST_USE_TZ` (`0` or `1`) and `DEFER_TEST_TIME_ZONE`.
 """
@@ -32,6 +33,7 @@ LANGUAGE_CODE = "en-us"
 
 DATABASES = databases_from_environment()
 
+AUTH_USER_MODEL = os.environ.get("DEFER_TEST_USER_MODEL", "auth.User")
 DEFER = json.loads(os.environ.get("DEFER_TEST_SETTINGS", "{}"))
 
 INSTALLED_APPS = [

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from django_defer.models import Attempt, Run
+from django_defer.payloads import encode_call
 from tests.databases import environment
 from tests.testapp.models import Effect
 
@@ -209,6 +210,13 @@ class Trees:
 
 
 # -- runs ------------------------------------------------------------------------------------
+
+
+def enqueue_unknown(key: str, **columns: Any) -> Run:
+    """Insert a run of a function that this process has no code of."""
+    run = Run(function_id=key, args=encode_call(key, (), (), {}), **columns)
+    run.save()
+    return run
 
 
 def state_of(run: Run) -> str:

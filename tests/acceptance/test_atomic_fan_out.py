@@ -19,7 +19,9 @@ CUSTOMERS = 20
 
 
 @pytest.mark.parametrize(
-    ("how", "first_attempt"), [("exception", "retried"), ("kill", "lost")], ids=["exception", "kill"]
+    ("how", "first_attempt"),
+    [("exception", "retried"), ("kill", "lost")],
+    ids=["exception", "kill"],
 )
 def test_every_customer_has_one_child_run_and_one_effect_after_a_death_half_way(
     trees: Trees, how: str, first_attempt: str

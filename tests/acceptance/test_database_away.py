@@ -143,12 +143,14 @@ def test_a_stop_while_the_database_is_away_ends(trees: Trees, server: PrivateSer
     run = functions.sleep(0.5)
     wait_for_state(run, "running")
     connections["default"].close()
-    server.stop("immediate")
+    server.stop("fast")
     try:
         tree.wait_for_log("database.unreachable waiting for it")
         assert tree.terminate() == 0
     finally:
         server.start()
+    assert tree.said("database.unreachable waiting for it") == 1
+    assert not tree.said("database.back")
     # Its row and its run are left for the others, who take them back when its lease is over.
     assert Cluster.objects.count() == 1
     trees("--workers", "1", defer=SHORT_LEASE)

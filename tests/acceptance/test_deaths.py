@@ -219,4 +219,3 @@ def check_that_all_succeeded(count: int) -> None:
     atomic = Run.objects.filter(function="testapp.leave_mark_atomically")
     for name in atomic.values_list("label", flat=True):
         assert Effect.objects.filter(name=name).count() == 1
-

@@ -86,9 +86,7 @@ def test_a_function_can_cancel_its_run(trees: Trees) -> None:
         pytest.param(lambda: functions.too_long_async(30), id="async"),
         pytest.param(lambda: functions.atomic_too_long(30), id="atomic"),
         # A call into SQLite cannot be interrupted: there the worker would be killed.
-        pytest.param(
-            lambda: functions.query_too_long(30), id="query", marks=pytest.mark.postgres
-        ),
+        pytest.param(lambda: functions.query_too_long(30), id="query", marks=pytest.mark.postgres),
         pytest.param(
             lambda: functions.query_too_long_atomically(30),
             id="atomic-query",
@@ -96,9 +94,7 @@ def test_a_function_can_cancel_its_run(trees: Trees) -> None:
         ),
     ],
 )
-def test_a_function_is_interrupted_at_its_time_limit(
-    trees: Trees, call: Callable[[], Run]
-) -> None:
+def test_a_function_is_interrupted_at_its_time_limit(trees: Trees, call: Callable[[], Run]) -> None:
     tree = trees("--workers", "1")
     pid = tree.workers[0]
     run = wait_for_end(call())

@@ -104,9 +104,7 @@ def test_a_program_that_a_function_starts_can_be_stopped_with_sigterm(tree: Tree
     assert functions.stop_a_program().get_result("30s") == -15
 
 
-def test_a_run_whose_end_cannot_be_recorded_does_not_stay_running(
-    tree: Tree, trees: Trees
-) -> None:
+def test_a_run_whose_end_cannot_be_recorded_does_not_stay_running(tree: Tree, trees: Trees) -> None:
     trees.may_say.append("Traceback")
     run = wait_for_end(functions.break_the_executor())
     assert (run.state, run.losses) == ("failed", 3)

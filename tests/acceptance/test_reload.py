@@ -7,8 +7,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from django_defer.models import Run
-from tests.acceptance.harness import ROOT, wait_for_end, wait_until
+from tests.acceptance.harness import ROOT, enqueue_unknown, wait_for_end, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,10 +31,10 @@ def test_changed_code_is_executed_and_the_worker_can_still_be_stopped(
         "1",
         env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "DJANGO_SETTINGS_MODULE": "edited_settings"},
     )
-    assert wait_for_end(enqueue()).result == "before"
+    assert wait_for_end(enqueue_unknown("edited.answer")).result == "before"
     write(app, "after")
     tree.wait_for_log("cluster.started", times=2)
-    assert wait_for_end(enqueue()).result == "after"
+    assert wait_for_end(enqueue_unknown("edited.answer")).result == "after"
     assert len(tree.children) == 2
     tree.send_to_group(signal.SIGINT)  # Ctrl-C in its terminal
     assert tree.exit_code() == 0
@@ -48,21 +47,11 @@ def test_reload_is_refused_in_production(trees: Trees) -> None:
     assert "needs DEBUG = True" in tree.log
 
 
-def enqueue() -> Run:
-    """Enqueue the function, which this process does not know."""
-    run = Run(function_id="edited.answer")
-    run.save()
-    return run
-
-
 def write(app: Path, answer: str) -> None:
     """Write the function, with a time of change that differs from the last."""
     file = app / "defer.py"
     file.write_text(
-        "from django_defer import defer\n\n"
-        "@defer\n"
-        "def answer():\n"
-        f"    return {answer!r}\n"
+        f"from django_defer import defer\n\n@defer\ndef answer():\n    return {answer!r}\n"
     )
     now = time.time()
     os.utime(file, (now, now))

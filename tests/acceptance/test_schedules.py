@@ -80,5 +80,3 @@ def make_zone_whose_minutes_begin_at(second: int, directory: Path) -> str:
     data = header + struct.pack(">lbb", offset, 0, 0) + b"TST\0"
     (directory / "Soon").write_bytes(data)
     return "Soon"
-
-

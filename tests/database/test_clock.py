@@ -175,7 +175,7 @@ def test_the_clock_moves_on_inside_a_transaction() -> None:
 
 def test_defaults_come_back_from_the_insert_without_a_query() -> None:
     run = Run(function_id="testapp.noop")
-    run.save()
+    run.save(using=DATABASE)
     with runs.captured() as queries:
         assert run.enqueued_at.tzinfo is UTC
         assert abs(run.enqueued_at - datetime.now(UTC)) < timedelta(minutes=1)

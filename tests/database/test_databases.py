@@ -48,7 +48,8 @@ def test_everything_holds_under_other_settings(variant: str) -> None:
     outer = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("PYTEST_") and name not in ("DEFER_TEST_NAME", "DEFER_TEST_OTHER_NAME")
+        if not name.startswith("PYTEST_")
+        and name not in ("DEFER_TEST_NAME", "DEFER_TEST_OTHER_NAME")
     }
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]

@@ -50,7 +50,7 @@ def test_a_run_is_not_deleted_by_hand() -> None:
 def test_a_run_with_the_key_of_another_does_not_replace_it() -> None:
     run = new_run(label="first")
     with pytest.raises(IntegrityError), transaction.atomic(using=DATABASE):
-        Run(pk=run.pk, function_id="testapp.add", label="second").save()
+        Run(pk=run.pk, function_id="testapp.add", label="second").save(using=DATABASE)
     assert fresh(run).label == "first"
 
 

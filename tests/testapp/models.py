@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from django.contrib.auth.models import AbstractBaseUser
 from django.db import models
 
 
@@ -35,3 +36,15 @@ class Effect(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Member(AbstractBaseUser):
+    """A project's own user model (`AUTH_USER_MODEL`), as small as can be, with a key of its own."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    username = models.CharField(max_length=100, unique=True)
+
+    USERNAME_FIELD = "username"
+
+    def __str__(self) -> str:
+        return self.username
