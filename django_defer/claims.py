@@ -16,8 +16,8 @@ from django.db import connections, transaction
 
 from django_defer.clock import DatabaseNow
 from django_defer.models import BackgroundFunction, Cluster, Queue, Run
-from django_defer.states import State
 from django_defer.statements import execute
+from django_defer.states import State
 
 
 @dataclass(frozen=True, slots=True)

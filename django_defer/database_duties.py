@@ -24,6 +24,7 @@ from django_defer.connections import UNREACHABLE, drop, is_busy
 from django_defer.durations import parse_duration
 from django_defer.membership import Membership
 from django_defer.models import BackgroundFunction, Queue, Run
+from django_defer.operations import resume_overdue
 from django_defer.querysets import RunQuerySet
 from django_defer.reap import take_back
 from django_defer.scheduler import look, tick
@@ -138,14 +139,15 @@ class DatabaseDuties:
             self.is_drained = self._nothing_left()
 
     def _beat(self) -> None:
-        now = time.monotonic()
-        if now - self._last_beat < parse_duration(conf.beat_interval).total_seconds():
+        since = time.monotonic()
+        if since - self._last_beat < parse_duration(conf.beat_interval).total_seconds():
             return
         if not self.membership.beat(ticked=self._has_ticked):
             self.was_declared_dead = True
             return
-        self._last_beat = now
-        if self.membership.reap(look(self.using).now):
+        self._last_beat = since
+        now = look(self.using).now
+        if self.membership.reap(now) + resume_overdue(self.using, now):
             self._news = True
         self._sort_parked()
 

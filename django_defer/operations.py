@@ -56,10 +56,11 @@ def run_now(
     return insert(run)
 
 
-def pause(
-    target: Any, *, reason: str = "", until: datetime | None = None, actor: str = ""
-) -> None:
-    """Pause a definition, a function or a queue. Waiting runs of a function are parked."""
+def pause(target: Any, *, reason: str = "", until: datetime | None = None, actor: str = "") -> None:
+    """Pause a definition, a function or a queue. Waiting runs of a function are parked.
+
+    With `until` (an aware datetime), a worker ends the pause then, to within a few seconds.
+    """
     using = str(conf.database)
     values: dict[str, Any] = {
         "paused_at": DatabaseNow(),
@@ -82,6 +83,23 @@ def resume(target: Any, *, actor: str = "") -> None:
 
     What is not paused stays as it is: a slot that is due now must not be passed over.
     """
+    _end_pause(target, type(target).objects.filter(paused_at__isnull=False))
+    target.refresh_from_db()
+
+
+def resume_overdue(using: str, now: datetime) -> int:
+    """End the pauses whose `until` has come; return how many."""
+    resumed = 0
+    for model in (CronDefinition, BackgroundFunction, Queue):
+        overdue = model.objects.using(using).filter(paused_until__lte=now)
+        for row in overdue:
+            _end_pause(row, overdue)
+            resumed += 1
+    return resumed
+
+
+def _end_pause(target: Any, still: models.QuerySet[Any]) -> None:
+    """Resume, if the row is still in the set `still`."""
     using = str(conf.database)
     values: dict[str, Any] = {
         "paused_at": None,
@@ -95,14 +113,13 @@ def resume(target: Any, *, actor: str = "") -> None:
             row.paused_at = None
             upcoming = None if row.orphaned_at else next_slot(row, database_now(using))
             values |= {"next_slot_at": upcoming, "error": "", "version": models.F("version") + 1}
-        type(target).objects.filter(pk=target.pk, paused_at__isnull=False).update(**values)
+        still.filter(pk=target.pk).update(**values)
     if isinstance(target, BackgroundFunction):
         parked = Run.objects.filter(
             state=State.PARKED, reason=Reason.FUNCTION_PAUSED, function=target.key
         )
         _all(lambda: unpark(using, parked))
     announce(using)
-    target.refresh_from_db()
 
 
 def pause_queue(name: str, **how: Any) -> Queue:

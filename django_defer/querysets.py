@@ -94,9 +94,7 @@ class DefinitionQuerySet(models.QuerySet["CronDefinition"]):
 
     def firing(self) -> DefinitionQuerySet:
         """Neither paused nor orphaned nor switched off."""
-        return self.filter(
-            enabled=True, paused_at__isnull=True, orphaned_at__isnull=True
-        )
+        return self.filter(enabled=True, paused_at__isnull=True, orphaned_at__isnull=True)
 
     def due(self, now: datetime) -> DefinitionQuerySet:
         """Firing, with a slot at `now` or earlier; the earliest first."""

@@ -67,7 +67,10 @@ def log_event(sender: object, event: RunEvent, **kwargs: object) -> None:
     level = _SIGNALS[event.name][1]
     if not logger.isEnabledFor(level):
         return
-    text, values = "%s %s run=%s attempt=%s", [event.name, event.function, event.run_id, event.attempt]
+    text, values = (
+        "%s %s run=%s attempt=%s",
+        [event.name, event.function, event.run_id, event.attempt],
+    )
     if event.seconds is not None:
         text += " in %.3fs"
         values.append(event.seconds)

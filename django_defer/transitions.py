@@ -253,9 +253,7 @@ def park(using: str, runs: RunQuerySet, reason: Reason) -> int:
 
 def unpark(using: str, runs: RunQuerySet) -> int:
     """Put parked runs back into the queue."""
-    return _move_batch(
-        using, runs, State.PARKED, State.QUEUED, reason="", queued_at=DatabaseNow()
-    )
+    return _move_batch(using, runs, State.PARKED, State.QUEUED, reason="", queued_at=DatabaseNow())
 
 
 def cancel_waiting(using: str, run_id: UUID, reason: str) -> bool:
@@ -278,9 +276,7 @@ def reschedule(using: str, run_id: UUID, when: datetime | None) -> bool:
     """Let a waiting run wait until `when`, or make it due now."""
     run = Run.objects.using(using).filter(pk=run_id)
     if when is not None:
-        return bool(
-            move(run, WAITING, State.SCHEDULED, run_after=when, queued_at=None, reason="")
-        )
+        return bool(move(run, WAITING, State.SCHEDULED, run_after=when, queued_at=None, reason=""))
     return bool(
         move(
             run,
@@ -301,9 +297,7 @@ def move(runs: RunQuerySet, old: Collection[State], new: State, **columns: Any) 
     return runs.filter(state__in=old).update(state=new, **columns)
 
 
-def _move_batch(
-    using: str, runs: RunQuerySet, old: State, new: State, **columns: Any
-) -> int:
+def _move_batch(using: str, runs: RunQuerySet, old: State, new: State, **columns: Any) -> int:
     """Move at most BATCH of them, passing over what another process holds."""
     with transaction.atomic(using=using):
         runs = runs.filter(state=old)

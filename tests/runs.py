@@ -5,13 +5,14 @@ All of it is in the database that `DEFER["DATABASE"]` names, which need not be `
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 from django.conf import settings
-from django.db import connections
+from django.db import connections, transaction
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
@@ -25,6 +26,7 @@ from django_defer.registry import registry
 from django_defer.states import ACTIVE, FINISHED, State
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -127,6 +129,14 @@ def new_definition(
     return CronDefinition.objects.create(
         function_id=function, code_expression=expression, next_slot_at=next_slot_at, **columns
     )
+
+
+@contextmanager
+def rolled_back(using: str = DATABASE) -> Iterator[None]:
+    """Do what is inside in a transaction that is rolled back in the end."""
+    with transaction.atomic(using=using):
+        yield
+        transaction.set_rollback(True, using=using)
 
 
 def captured() -> CaptureQueriesContext:

@@ -23,7 +23,6 @@ from django_defer.admin.rendering import (
     show_instant,
     state_badge,
 )
-from django_defer.admin.search import MOST_SEARCHED
 from django_defer.admin.sentences import (
     attempts_in_words,
     children_in_words,
@@ -158,19 +157,12 @@ def _relative(run_id: UUID | None, relatives: dict[UUID, Run], links: Links) -> 
 
 
 def _reruns(run: Run, links: Links) -> str:
-    """Link to the newest reruns, looked for among the runs of the function that came after it."""
-    if not run.is_finished:
-        return ""
-    later = Run.objects.filter(function=run.function_id, pk__gt=run.pk).order_by("pk")
-    near = later.values("pk")[:MOST_SEARCHED]
-    reruns = Run.objects.filter(pk__in=near, rerun_of=run.pk).defer("args", "result", "metadata")
+    """Link to the newest reruns."""
+    reruns = run.reruns.defer("args", "result", "metadata").order_by("-pk")[:MOST_RERUNS]
     return format_html_join(
         "",
         "<div>{} {}</div>",
-        (
-            (links.to(Run, each.pk, code(short_id(each.pk))), state_badge(each))
-            for each in reruns.order_by("-pk")[:MOST_RERUNS]
-        ),
+        ((links.to(Run, each.pk, code(short_id(each.pk))), state_badge(each)) for each in reruns),
     )
 
 

@@ -139,9 +139,7 @@ class CronDefinition(Pausable):
             slot = schedule.next_after(slot)
         return slots
 
-    def pause(
-        self, *, reason: str = "", until: datetime | None = None, actor: str = ""
-    ) -> None:
+    def pause(self, *, reason: str = "", until: datetime | None = None, actor: str = "") -> None:
         """Stop firing until resumed. `actor` is text: who did it."""
         from django_defer.operations import pause
 

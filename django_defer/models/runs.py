@@ -11,8 +11,8 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from django_defer.clock import DatabaseNow, InstantField
-from django_defer.exceptions import RunIsReadOnly
 from django_defer.event_loop import in_thread
+from django_defer.exceptions import RunIsReadOnly
 from django_defer.ids import uuid7
 from django_defer.models.definitions import CronDefinition
 from django_defer.models.functions import BackgroundFunction
@@ -50,9 +50,7 @@ class Run(models.Model):
     )
     queue = models.CharField(_("queue"), max_length=50, default="default")
     priority = models.SmallIntegerField(_("priority"), default=0)
-    state = models.CharField(
-        _("state"), max_length=12, choices=State.choices, default=State.QUEUED
-    )
+    state = models.CharField(_("state"), max_length=12, choices=State.choices, default=State.QUEUED)
     reason = models.CharField(_("reason"), max_length=500, blank=True)
     args = models.JSONField(_("arguments"), default=dict)
     result = models.JSONField(_("result"), null=True)
@@ -118,6 +116,7 @@ class Run(models.Model):
             models.Index(
                 "parent", "state", name="defer_run_parent", condition=Q(parent__isnull=False)
             ),
+            models.Index("rerun_of", name="defer_run_reruns", condition=Q(rerun_of__isnull=False)),
             models.Index(F("id").desc(), name="defer_run_failed", condition=Q(state=State.FAILED)),
         )
         constraints = (
@@ -139,7 +138,7 @@ class Run(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.function_id} {self.label or self.pk}"
+        return f"{self.function_id} {self.label or self.pk.hex[-8:]}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Insert a new row; refuse to overwrite one that exists."""

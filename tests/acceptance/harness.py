@@ -41,7 +41,7 @@ UNWANTED: Final = re.compile(
 
 
 def wait_until(
-    condition: Callable[[], T], timeout: float = PATIENCE, *, what: str = "the condition"
+    condition: Callable[[], T | None], timeout: float = PATIENCE, *, what: str = "the condition"
 ) -> T:
     """Return the first true value of `condition`; fail after `timeout` seconds."""
     until = time.monotonic() + timeout

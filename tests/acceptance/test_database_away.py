@@ -88,8 +88,7 @@ def test_a_crash_under_load_loses_nothing_and_connections_come_back(
         kind = functions.leave_mark_atomically if number % 4 == 0 else functions.leave_mark
         kind.using(label=f"{number}")(f"{number}", 0.02)
     for crash in (1, 2):
-        done = 25 * crash
-        wait_until(lambda enough=done: Run.objects.finished().count() >= enough, what="some runs")
+        wait_for_finished(25 * crash)
         connections["default"].close()
         server.restart("immediate")
         tree.wait_for_log("database.back", times=crash)
@@ -107,6 +106,11 @@ def test_a_crash_under_load_loses_nothing_and_connections_come_back(
     assert tree.said("database.unreachable cannot claim") <= 2
     assert tree.said("database.unreachable waiting for the database") <= 4
     assert len(tree.cluster_ids) == 1
+
+
+def wait_for_finished(count: int) -> None:
+    """Return once so many runs have ended."""
+    wait_until(lambda: Run.objects.finished().count() >= count, what=f"the end of {count} runs")
 
 
 def test_clusters_wait_for_a_database_that_is_away_beyond_the_lease_and_spare_each_other(

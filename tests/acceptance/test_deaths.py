@@ -23,10 +23,10 @@ from tests.testapp import defer as functions
 from tests.testapp.models import Effect
 
 if TYPE_CHECKING:
-    from tests.acceptance.harness import Trees
+    from tests.acceptance.harness import Tree, Trees
 
 
-MOMENTS = random.Random()  # noqa: S311 - other moments each time, whatever the order's seed is
+MOMENTS = random.Random()  # other moments each time, whatever the seed of the order is
 
 
 # -- a worker ------------------------------------------------------------------------------------
@@ -92,13 +92,13 @@ def test_workers_killed_while_idle_freeze_nothing(trees: Trees) -> None:
     waits = []
     for _ in range(5):
         functions.noop().wait("30s")
-        before = tree.workers
-        for pid in before.values():
+        killed = list(tree.workers.values())
+        for pid in killed:
             tree.kill(pid)
         run = functions.noop().wait("30s")
         assert run.started_at is not None
         waits.append((run.started_at - run.enqueued_at).total_seconds())
-        wait_until(lambda old=before: not set(old.values()) & set(tree.workers.values()))
+        wait_until_replaced(tree, killed)
     assert Run.objects.filter(losses__gt=0).count() == 0
     assert max(waits) < 3, waits
     assert len(tree.children) == 3
@@ -195,6 +195,11 @@ def test_another_cluster_takes_over_from_a_killed_supervisor(trees: Trees) -> No
 
 
 # -- what the tests above share ----------------------------------------------------------------
+
+
+def wait_until_replaced(tree: Tree, killed: list[int]) -> None:
+    """Return once no slot's worker is one of those."""
+    wait_until(lambda: not {*killed} & {*tree.workers.values()}, what="the new workers")
 
 
 def enqueue_load(count: int) -> None:

@@ -1,4 +1,4 @@
-"""Whatever a function does to its process or its connection: its end is recorded, the next run goes.
+"""Whatever a function does to its process or connection: its end is recorded, the next run goes.
 
 Each test asks the same worker for another run afterwards, and that it is really committed.
 """

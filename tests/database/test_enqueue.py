@@ -40,6 +40,7 @@ from tests.runs import (
     defer_settings,
     fresh,
     new_cluster,
+    rolled_back,
     statements,
 )
 from tests.testapp.defer import add, greet, noop
@@ -89,10 +90,9 @@ def test_a_committed_run_is_queued() -> None:
 
 @committing
 def test_a_run_that_was_rolled_back_never_was() -> None:
-    with pytest.raises(KeyError), transaction.atomic(using=DATABASE):
+    with rolled_back():
         add(1)
         add.map([2, 3])
-        raise KeyError
     assert not Run.objects.exists()
 
 
@@ -100,9 +100,8 @@ def test_a_run_that_was_rolled_back_never_was() -> None:
 def test_the_rollback_of_a_savepoint_takes_its_runs_along() -> None:
     with transaction.atomic(using=DATABASE):
         kept = add(1)
-        with pytest.raises(KeyError), transaction.atomic(using=DATABASE):
+        with rolled_back():
             add(2)
-            raise KeyError
     assert Run.objects.get() == kept
 
 
@@ -472,10 +471,9 @@ def test_beside_the_transaction_of_another_database_the_insert_waits_for_its_com
 
 @committing_to_both
 def test_the_rollback_of_another_database_means_that_the_run_never_is() -> None:
-    with pytest.raises(KeyError), transaction.atomic(using=OTHER):
+    with rolled_back(OTHER):
         run = add(1)
         add.map([2, 3])
-        raise KeyError
     assert not Run.objects.exists()
     assert run.state is None
 

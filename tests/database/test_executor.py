@@ -17,14 +17,17 @@ from django.db import DatabaseError, connections, transaction
 
 from django_defer import (
     Cancel,
+    DeferError,
     Retry,
     RetryPolicy,
     RunAborted,
     TimeLimitExceeded,
     UnreadablePayload,
     current_run,
-    executor as module,
     transitions,
+)
+from django_defer import (
+    executor as module,
 )
 from django_defer.claims import Claim
 from django_defer.clock import database_now
@@ -32,6 +35,7 @@ from django_defer.connections import Freshness
 from django_defer.executor import Executor, describe, storable
 from django_defer.interrupts import Interrupts
 from django_defer.models import Run
+from django_defer.registry import registry
 from django_defer.signals import _SIGNALS, RunEvent
 from django_defer.states import Outcome, State
 from tests import runs
@@ -360,7 +364,7 @@ def test_arguments_that_the_function_no_longer_takes_fail_before_it_is_called(
         called.append("new")
 
     deferred = define(changed_since)
-    module.registry._functions["defined.changed"] = deferred
+    registry._functions["defined.changed"] = deferred
     run = execute(executor, run)
     assert (run.state, run.failures) == (State.FAILED, 1)
     assert run.error_class.endswith("UnreadablePayload")
@@ -414,7 +418,7 @@ def test_storable_text_stays_as_it_is() -> None:
 
 
 def test_an_error_without_a_text_is_kept_too(executor: Executor, define: Define) -> None:
-    class Mute(Exception):  # noqa: N818
+    class Mute(Exception):
         def __str__(self) -> str:
             raise KeyError
 
@@ -636,7 +640,7 @@ def test_work_executes_claims_one_after_the_other(
 
 def test_work_outside_of_a_worker_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_executor", None)
-    with pytest.raises(module.DeferError, match="in a worker of defer_worker only"):
+    with pytest.raises(DeferError, match="in a worker of defer_worker only"):
         module.work([])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -169,7 +170,7 @@ def test_a_round_does_not_spin_on_what_it_cannot_do(monkeypatch: pytest.MonkeyPa
 def test_the_loop_ends_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([False, False, True])
     slept: list[float] = []
-    monkeypatch.setattr(scheduler.time, "sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", slept.append)
     new_run(state=State.SCHEDULED, run_after=runs.LONG_AGO)
     run_scheduler(DATABASE, lambda: next(answers))
     assert Run.objects.queued().count() == 1

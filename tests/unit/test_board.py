@@ -10,7 +10,6 @@ from uuid import uuid4
 
 import pytest
 
-from django_defer import board as board_module
 from django_defer.board import STALE_AFTER, Board, Cell, Doing
 
 
@@ -120,7 +119,7 @@ def test_a_beat_keeps_the_board_from_going_stale(
 ) -> None:
     start = time.monotonic()
     clock = [start]
-    monkeypatch.setattr(board_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     board.beat()
     clock[0] = start + STALE_AFTER - 1
     assert not board.is_stale
