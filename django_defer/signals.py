@@ -1,7 +1,7 @@
 """Signals about runs, and the receivers that log them. The event's name is the signal's name.
 
 Each is sent after its commit with `send_robust`, in the process where it happened: what follows
-from the end of a worker (`run_lost`, then `run_failed` if that was one time too many; or a time-out)
+from the death of a worker (`run_lost`, and `run_failed` if that was one time too many; a time-out)
 comes from a supervisor, all else from a worker. Receivers get `event`, a RunEvent.
 """
 

@@ -89,7 +89,7 @@ def new_run(function: str = NOOP, state: State = State.QUEUED, **columns: Any) -
     if state in FINISHED:
         values["finished_at"] = DatabaseNow()
     run = Run(state=state, **values | columns)
-    run.save(using=DATABASE)
+    run.save(using=str(conf.database))
     return fresh(run)
 
 

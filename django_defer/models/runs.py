@@ -11,6 +11,7 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from django_defer.clock import DatabaseNow, InstantField
+from django_defer.conf import conf
 from django_defer.event_loop import in_thread
 from django_defer.exceptions import RunIsReadOnly
 from django_defer.ids import uuid7
@@ -145,6 +146,7 @@ class Run(models.Model):
         if not self._state.adding:
             raise RunIsReadOnly("Run")
         kwargs["force_insert"] = True
+        kwargs.setdefault("using", self._state.db or str(conf.database))
         super().save(*args, **kwargs)
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -162,16 +163,36 @@ def test_a_stop_while_the_database_is_away_ends(trees: Trees, server: PrivateSer
     assert outcomes(run) == ["lost", "succeeded"]
 
 
-def test_a_stop_while_waiting_for_the_database_to_come_back_ends(
-    trees: Trees, server: PrivateServer
-) -> None:
-    tree = trees("--workers", "1")
-    Cluster.objects.all().delete()  # so that it starts anew, for which it needs the database
-    tree.wait_for_log("cluster.declared_dead", 15)
-    connections["default"].close()
-    server.stop("immediate")
-    try:
+def test_a_cluster_that_cannot_begin_anew_waits_and_can_be_stopped(trees: Trees) -> None:
+    tree = trees("--workers", "1", defer={"BEAT_INTERVAL": "0.2s"})
+    with nobody_can_join():
+        Cluster.objects.all().delete()  # so that it finds itself declared dead
+        tree.wait_for_log("cluster.declared_dead")
         tree.wait_for_log("database.unreachable waiting for it")
+        assert not tree.children
         assert tree.terminate() == 0
-    finally:
-        server.start()
+
+
+def test_a_cluster_begins_anew_as_soon_as_the_database_lets_it(trees: Trees) -> None:
+    tree = trees("--workers", "1", defer={"BEAT_INTERVAL": "0.2s"})
+    with nobody_can_join():
+        Cluster.objects.all().delete()
+        tree.wait_for_log("database.unreachable waiting for it")
+    tree.wait_for_log("cluster.started", times=2)
+    assert wait_for_end(functions.noop()).state == "succeeded"
+
+
+@contextmanager
+def nobody_can_join() -> Iterator[None]:
+    """Let the database refuse new clusters, as if it could not be reached."""
+    table = Cluster._meta.db_table
+    with connections["default"].cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = 'cannot_connect_now'; END $$"
+        )
+        cursor.execute(f"CREATE TRIGGER refuse BEFORE INSERT ON {table} EXECUTE FUNCTION refuse()")
+        try:
+            yield
+        finally:
+            cursor.execute("DROP FUNCTION refuse CASCADE")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -135,7 +136,7 @@ def test_a_pusher_killed_while_idle_is_replaced_and_work_goes_on(trees: Trees) -
 def test_a_pusher_killed_at_random_moments_under_load_strands_nothing(trees: Trees) -> None:
     tree = trees("--workers", "2")
     enqueue_load(120)
-    for _ in range(8):
+    for _ in range(6):
         time.sleep(MOMENTS.uniform(0.05, 0.4))
         wait_until(lambda: is_alive(tree.pusher), what="a new pusher")
         tree.kill(tree.pusher)
@@ -191,6 +192,18 @@ def test_another_cluster_takes_over_from_a_killed_supervisor(trees: Trees) -> No
     assert (lost.outcome, str(lost.cluster)) == ("lost", dying.cluster_ids[0])
     assert lost.error_message == "its cluster was not heard of for the whole lease"
     assert str(run.cluster) == heir.cluster_ids[0]
+    assert [str(cluster.pk) for cluster in Cluster.objects.all()] == heir.cluster_ids
+
+
+def test_a_whole_group_killed_under_load_is_taken_over(trees: Trees) -> None:
+    dying = trees("--workers", "2", defer=SHORT_LEASE)
+    heir = trees("--workers", "1", defer=SHORT_LEASE)
+    enqueue_load(120)
+    wait_until(lambda: Run.objects.filter(state="succeeded").count() > 20, what="some runs")
+    dying.send_to_group(signal.SIGKILL)
+    heir.wait_for_log("cluster.reaped", LEASE_SECONDS + 5)
+    wait_until_all_ended()
+    check_that_all_succeeded(120)
     assert [str(cluster.pk) for cluster in Cluster.objects.all()] == heir.cluster_ids
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def test_a_drain_does_what_can_be_done_now_and_says_what_waits(trees: Trees) -> None:
     runs = [functions.leave_effect(f"{number}") for number in range(10)]
-    runs.append(functions.noop.using(queue="of no function")())
+    runs += [functions.noop.using(queue="of no function")() for _ in range(30)]
     parent = functions.fan_out(3)
     later = functions.noop.using(delay="1h")()
     unknown = enqueue_unknown("elsewhere.unknown")

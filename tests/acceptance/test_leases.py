@@ -29,7 +29,7 @@ def test_a_supervisor_stopped_beyond_its_lease_drops_its_work_and_starts_anew(
     trees: Trees,
 ) -> None:
     stalled = trees("--workers", "2", defer=SHORT_LEASE)
-    finishing = functions.sleep(LEASE_SECONDS + 2.5, "finishing")
+    finishing = functions.slow_at_first(LEASE_SECONDS + 2.5, "finishing")
     endless = functions.slow_at_first(120)
     wait_for_state(finishing, "running")
     wait_for_state(endless, "running")
@@ -38,7 +38,7 @@ def test_a_supervisor_stopped_beyond_its_lease_drops_its_work_and_starts_anew(
     wait_until(lambda: outcomes(endless)[:1] == ["lost"], what="the loss")
     assert str(wait_for_end(endless).cluster) == other.cluster_ids[0]
     # The worker of the stalled cluster finishes late: that changes nothing, and it says so.
-    stalled.wait_for_log(f"run.late testapp.sleep run={finishing.pk} attempt=1")
+    stalled.wait_for_log(f"run.late testapp.slow_at_first run={finishing.pk} attempt=1")
 
     os.kill(stalled.pid, signal.SIGCONT)
     stalled.wait_for_log("cluster.declared_dead")
@@ -52,7 +52,8 @@ def test_a_supervisor_stopped_beyond_its_lease_drops_its_work_and_starts_anew(
     assert (finishing.state, finishing.attempt) == ("succeeded", 2)
     assert str(finishing.cluster) != old
     assert outcomes(finishing) == ["lost", "succeeded"]
-    assert Effect.objects.filter(name="finishing", detail="end").count() == 2  # the overlap
+    assert finishing.result == 2
+    assert Effect.objects.filter(name="finishing").count() == 2  # the overlap
     assert other.terminate() == 0
     run = wait_for_end(functions.noop())
     assert str(run.cluster) == new

@@ -5,6 +5,7 @@ Each test asks the same worker for another run afterwards, and that it is really
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,33 +29,50 @@ def tree(trees: Trees) -> Tree:
 
 def check_that_the_worker_serves_on(tree: Tree, pid: int) -> None:
     """Fail unless this very process executes and commits further runs."""
+    Effect.objects.all().delete()
     runs = [functions.leave_mark(f"after {number}") for number in range(3)]
     assert [run.get_result("30s") for run in runs] == [pid] * 3
     assert Effect.objects.filter(name__startswith="after").count() == 3
-    assert not Effect.objects.filter(name="never committed").exists()
     assert not tree.said("database.unreachable")
     assert not tree.said("run.late")
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        functions.close_connection,
-        functions.leave_atomic_open,
-        lambda: functions.leave_atomic_open(close=True),
-        functions.begin_by_hand,
-        functions.turn_autocommit_off,
-        functions.change_signal_handlers,
-    ],
-    ids=["close", "atomic", "atomic-and-close", "begin", "autocommit", "signals"],
-)
-def test_a_function_that_leaves_a_mess_succeeds_and_the_mess_is_removed(
-    tree: Tree, call: Callable[[], Run]
+def test_what_a_function_leaves_behind_is_removed(tree: Tree, subtests: pytest.Subtests) -> None:
+    pid = tree.workers[0]
+    calls: dict[str, Callable[[], Run]] = {
+        "a closed connection": functions.close_connection,
+        "an open block of atomic()": functions.leave_atomic_open,
+        "an open block and a closed connection": lambda: functions.leave_atomic_open(close=True),
+        "a transaction begun by hand": functions.begin_by_hand,
+        "autocommit turned off": functions.turn_autocommit_off,
+        "other signal handlers": functions.change_signal_handlers,
+    }
+    for name, call in calls.items():
+        with subtests.test(name):
+            run = wait_for_end(call())
+            assert run.state == "succeeded", run.error
+            assert not Effect.objects.filter(name="never committed").exists()
+            check_that_the_worker_serves_on(tree, pid)
+
+
+def test_a_function_that_raises_or_breaks_what_it_should_not_has_failed(
+    tree: Tree, subtests: pytest.Subtests
 ) -> None:
     pid = tree.workers[0]
-    run = wait_for_end(call())
-    assert run.state == "succeeded", run.error
-    check_that_the_worker_serves_on(tree, pid)
+    calls: dict[str, Callable[[], Run]] = {
+        "SystemExit": lambda: functions.exit_politely(3),
+        "KeyboardInterrupt": functions.press_ctrl_c,
+        "ProgrammingError|OperationalError": functions.break_transaction,
+        "TransactionManagementError": functions.roll_back_silently,
+        "TransactionManagementError: The function left": functions.leave_savepoint_open,
+    }
+    for error, call in calls.items():
+        with subtests.test(error):
+            run = wait_for_end(call())
+            assert run.state == "failed"
+            assert re.search(error, run.error), run.error
+            assert not Effect.objects.filter(name="rolled back").exists()
+            check_that_the_worker_serves_on(tree, pid)
 
 
 def test_the_time_limit_works_after_a_function_that_changed_signal_handlers(tree: Tree) -> None:

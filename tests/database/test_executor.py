@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import signal
 import sys
 import time
@@ -368,8 +369,8 @@ def test_arguments_that_the_function_no_longer_takes_fail_before_it_is_called(
     run = execute(executor, run)
     assert (run.state, run.failures) == (State.FAILED, 1)
     assert run.error_class.endswith("UnreadablePayload")
-    assert "missing a required argument: 'second'" in run.error
-    assert "(first: 'int', *, second: 'int')" in run.error
+    assert "do not fit defined.changed_since(first: 'int', *, second: 'int')" in run.error
+    assert re.search("missing a required .*argument: 'second'", run.error)
     assert called == []
 
 

@@ -286,7 +286,7 @@ def test_more_definitions_cost_no_more_queries() -> None:
     with captured() as queries:
         assert len(materialise(DATABASE, MONDAY)) == 50
     inserts = [text for text in statements(queries) if text.startswith("INSERT")]
-    assert len(inserts) == (1 if runs.is_postgres() else 2)  # SQLite takes so many values at once
+    assert len(inserts) <= (1 if runs.is_postgres() else 2)  # SQLite takes so many values at once
     assert len(queries) - len(inserts) == len(few) - 1
     assert len(few) == 4 + 2  # due, advance, insert, read back; and the test's own savepoint
 

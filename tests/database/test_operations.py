@@ -285,6 +285,40 @@ def test_a_queue_is_paused_by_name_and_its_runs_stay_where_they_are() -> None:
     assert Queue.objects.get().is_paused
 
 
+# -- pauses with an end ----------------------------------------------------------------------------
+
+
+def test_a_pause_ends_when_its_time_has_come_and_not_before() -> None:
+    now = database_now(DATABASE)
+    definition = new_definition(next_slot_at=MONDAY)
+    function = BackgroundFunction.objects.create(key=NOOP)
+    run = new_run()
+    for target in (definition, function):
+        pause(target, until=now, actor="ann")
+    pause_queue("default", until=now)
+    kept = pause_queue("mail", until=now + timedelta(microseconds=1))
+    for_good = pause_queue("slow")
+    assert resume_overdue(DATABASE, now - timedelta(microseconds=1)) == 0
+    assert fresh(run).state == State.PARKED
+    assert resume_overdue(DATABASE, now) == 3
+    assert fresh(run).state == State.QUEUED
+    definition.refresh_from_db()
+    assert definition.next_slot_at is not None
+    assert definition.next_slot_at > now
+    paused = Queue.objects.filter(paused_at__isnull=False)
+    assert set(paused) == {kept, for_good}
+    assert resume_overdue(DATABASE, now) == 0
+
+
+def test_a_pause_that_was_made_anew_meanwhile_goes_on() -> None:
+    now = database_now(DATABASE)
+    definition = new_definition(next_slot_at=MONDAY)
+    definition.pause(until=now)
+    operations._end_pause(definition, CronDefinition.objects.filter(paused_until__lt=now))
+    definition.refresh_from_db()
+    assert definition.is_paused
+
+
 # -- cancel ------------------------------------------------------------------------------------
 
 
@@ -490,6 +524,10 @@ def test_waiting_is_refused_in_an_inner_block_and_after_one_was_rolled_back() ->
         run = add(1)
         with transaction.atomic(using=DATABASE), pytest.raises(WaitInsideTransaction):
             run.wait(timeout=5)
+        with transaction.atomic(using=DATABASE):
+            inner = add(2)
+        with pytest.raises(WaitInsideTransaction):
+            inner.wait(timeout=5)
         with rolled_back():
             pass
         with pytest.raises(WaitInsideTransaction):

@@ -115,12 +115,14 @@ def sleep(seconds: float, name: str = "") -> float:
 
 
 @defer(retry=False)
-def slow_at_first(seconds: float) -> int:
-    """Take long at the first attempt only; return the attempt."""
+def slow_at_first(seconds: float, name: str = "") -> int:
+    """Take long at the first attempt only; leave an effect, if it has a name."""
     current = current_run()
     assert current is not None
     if current.attempt == 1:
         time.sleep(seconds)
+    if name:
+        Effect.objects.create(name=name, detail=str(current.attempt))
     return current.attempt
 
 
@@ -265,6 +267,13 @@ def roll_back_silently() -> str:
     Effect.objects.create(name="rolled back")
     transaction.set_rollback(True)
     return "fine"
+
+
+@defer(atomic=True, retry=False)
+def leave_savepoint_open() -> None:
+    """Enter a nested block of its transaction, and never leave."""
+    transaction.atomic().__enter__()
+    Effect.objects.create(name="rolled back")
 
 
 @defer
