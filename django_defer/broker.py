@@ -16,7 +16,7 @@ from uuid import UUID
 from django.db import DatabaseError, connections
 
 from django_defer.board import Board
-from django_defer.claims import Claim, claim, waiting_queues
+from django_defer.claims import Claim, claim, claim_by_index, waiting_queues
 from django_defer.conf import conf
 from django_defer.connections import drop, is_busy
 from django_defer.django_q2 import Broker, SignedPackage
@@ -53,8 +53,9 @@ class RunBroker(Broker):  # type: ignore[misc]
         self.keys = list(keys)
         self.board = board
         self._turn = 0
+        self._idle: list[int] = []  # as of the last look
         self._pause = 0.0
-        self._listening: Any = None
+        self._session: Any = None  # the connection that listens
         self._data_version: int | None = None
         self._look_again = False
         self._notified = False
@@ -104,12 +105,13 @@ class RunBroker(Broker):  # type: ignore[misc]
 
     def _claim(self) -> list[tuple[str, str]]:
         """Claim for idle workers, beginning with another queue each time."""
-        self.board.drain_wakes()
-        self._notified = False
-        if self.board.is_stopping or self.board.is_stale:
+        self._idle = idle = self.board.idle_slots()
+        if not idle or self.board.is_stopping or self.board.is_stale:
             return []
+        self._notified = False
+        self._set_up_session()
         self._find_queues()
-        slots = {f"{slot}.{self.board.generation(slot)}": slot for slot in self.board.idle_slots()}
+        slots = {f"{slot}.{self.board.generation(slot)}": slot for slot in idle}
         pairs: list[tuple[str, Claim]] = []
         for offset in range(len(self.queues)):
             queue = self.queues[(self._turn + offset) % len(self.queues)]
@@ -148,39 +150,45 @@ class RunBroker(Broker):  # type: ignore[misc]
 
     def _wait(self) -> None:
         """Return when a worker became idle, when the database has news, or after a while."""
-        if self._look_again:
-            self._look_again = False
-            time.sleep(WINDOW)
-            return
-        if not self.board.idle_slots():
-            self._select([], LONGEST_WAIT)
-            return
-        vendor = connections[self.using].vendor
-        if vendor == "postgresql" and conf.listen:
-            self._wait_for_notification()
-        elif vendor == "sqlite":
+        if not self._idle:
+            self._select(LONGEST_WAIT)
+        elif self._look_again:
+            self._look_again = bool(self._select(WINDOW))  # a worker was faster: still to be done
+        elif connections[self.using].vendor == "sqlite":
             self._wait_for_sqlite()
+        elif self._session is not None:
+            self._wait_for_notification()
         else:
-            self._select([], parse_duration(conf.poll_interval).total_seconds())
+            self._select(parse_duration(conf.poll_interval).total_seconds())
 
-    def _select(self, sockets: list[Any], seconds: float) -> bool:
+    def _select(self, seconds: float, *sockets: Any) -> list[Any]:
+        """Sleep until a worker, the supervisor or one of the sockets has news; return which."""
         readable, _, _ = select.select([self.board.wake_fd, *sockets], [], [], seconds)
-        return any(source is not self.board.wake_fd for source in readable)
+        if self.board.wake_fd in readable:
+            self.board.drain_wakes()
+        return readable
+
+    def _set_up_session(self) -> None:
+        """LISTEN on a new connection before the first look: what is enqueued later wakes us."""
+        connection = connections[self.using]
+        if connection.vendor != "postgresql" or not conf.listen:
+            self._session = None
+            return
+        connection.ensure_connection()
+        raw = connection.connection
+        if self._session is not raw:
+            raw.add_notify_handler(self._on_notification)
+            with connection.cursor() as cursor:
+                cursor.execute(f"LISTEN {CHANNEL}")
+            claim_by_index(self.using)
+            self._session = raw
 
     def _wait_for_notification(self) -> None:
         """Wait on the LISTEN socket. Every notification is followed by a second look a window
         later, since another one may have been throttled away."""
-        connection = connections[self.using]
-        connection.ensure_connection()
-        raw: Any = connection.connection
-        if self._listening is not raw:
-            raw.add_notify_handler(self._on_notification)
-            with connection.cursor() as cursor:
-                cursor.execute(f"LISTEN {CHANNEL}")
-            self._listening = raw
-            return  # what was enqueued before this was announced to nobody: look now
         if not self._notified:
-            self._look_again = self._select([raw.fileno()], LONGEST_WAIT)
+            socket = self._session.fileno()
+            self._look_again = socket in self._select(LONGEST_WAIT, socket)
 
     def _on_notification(self, notification: object) -> None:
         self._notified = self._look_again = True
@@ -195,8 +203,7 @@ class RunBroker(Broker):  # type: ignore[misc]
             if version != self._data_version:
                 self._data_version = version
                 return
-            readable, _, _ = select.select([self.board.wake_fd], [], [], SQLITE_LOOK)
-            if readable:
+            if self._select(SQLITE_LOOK):
                 return
 
     def _back_off(self, error: Exception) -> None:

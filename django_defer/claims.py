@@ -42,15 +42,15 @@ class Claim:
 # row at all where most runs are of one function, and then it read and sorted the whole table.
 _POSTGRESQL = """
 WITH picked AS MATERIALIZED (
-    SELECT id, priority FROM {run}
+    SELECT id FROM {run}
     WHERE state = 'queued' AND queue = %(queue)s AND function = ANY(ARRAY(
         SELECT known FROM unnest(%(keys)s::text[]) AS known
         WHERE known NOT IN (SELECT key FROM {function} WHERE paused_at IS NOT NULL)))
     ORDER BY priority DESC, id
-    LIMIT %(limit)s
+    LIMIT {limit}
     FOR UPDATE SKIP LOCKED
 ), numbered AS (
-    SELECT id, row_number() OVER (ORDER BY priority DESC, id) AS n FROM picked
+    SELECT id, row_number() OVER () AS n FROM picked
 )
 UPDATE {run} AS run
 SET state = 'claimed', claimed_at = clock_timestamp(), attempt = attempt + 1,
@@ -83,6 +83,17 @@ def waiting_queues(using: str) -> list[str]:
         return [name for (name,) in cursor.fetchall()]
 
 
+def claim_by_index(using: str) -> None:
+    """Let the claims of this PostgreSQL session go by the index of due runs, come what may.
+
+    A prepared plan is kept. One made while the table was small would read and sort all of it for
+    each claim when thousands of runs have come (seen: 9 ms instead of 0.2 ms at 20,000).
+    """
+    with connections[using].cursor() as cursor:
+        for way in ("seqscan", "bitmapscan", "sort"):
+            cursor.execute(f"SET enable_{way} = off")
+
+
 def claim(
     using: str, queue: str, cluster: UUID, workers: Sequence[str], keys: Sequence[str]
 ) -> list[tuple[str, Claim]]:
@@ -105,11 +116,11 @@ def _claim_postgresql(
         function=BackgroundFunction._meta.db_table,
         cluster=Cluster._meta.db_table,
         queue=Queue._meta.db_table,
+        limit=len(workers),  # no parameter: the plan for an unknown limit is made for many rows
     )
     values = {
         "queue": queue,
         "keys": list(keys),
-        "limit": len(workers),
         "cluster": cluster,
         "workers": list(workers),
         "claims": [uuid4() for _ in workers],

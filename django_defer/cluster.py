@@ -19,6 +19,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from django_defer import worker_process
+from django_defer.attempts import Failure
 from django_defer.board import STALE_AFTER, Board
 from django_defer.broker import RunBroker
 from django_defer.conf import conf
@@ -32,7 +33,6 @@ from django_defer.process import Lifeline
 from django_defer.reap import SHUT_DOWN, failure_of_exit
 from django_defer.registry import registry
 from django_defer.states import Outcome
-from django_defer.transitions import Failure
 
 logger = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models import Q
 
+from django_defer.attempts import Failure
 from django_defer.board import Board
 from django_defer.clock import DatabaseNow
 from django_defer.conf import conf
@@ -29,7 +30,7 @@ from django_defer.querysets import RunQuerySet
 from django_defer.reap import take_back
 from django_defer.scheduler import look, tick
 from django_defer.states import ACTIVE, State
-from django_defer.transitions import Failure, release
+from django_defer.transitions import release
 
 logger = logging.getLogger(__name__)
 
@@ -222,5 +223,3 @@ class DatabaseDuties:
             self._is_away = False
             logger.info("database.back", extra={"event": "database.back"})
         return True
-
-

@@ -20,7 +20,17 @@ with warnings.catch_warnings():
     from django_q.signing import SignedPackage
     from django_q.worker import worker
 
-__all__ = ["Broker", "Conf", "Sentinel", "SignedPackage", "configure", "fork_context", "new_timer", "pusher", "worker"]
+__all__ = [
+    "Broker",
+    "Conf",
+    "Sentinel",
+    "SignedPackage",
+    "configure",
+    "fork_context",
+    "new_timer",
+    "pusher",
+    "worker",
+]
 
 
 def configure(*, workers: int) -> None:

@@ -228,9 +228,7 @@ class Retry(DeferError):
     as a failure all the same, so `max_attempts` still holds.
     """
 
-    def __init__(
-        self, message: str = "", *, after: float | timedelta | str | None = None
-    ) -> None:
+    def __init__(self, message: str = "", *, after: float | timedelta | str | None = None) -> None:
         from django_defer.durations import parse_duration
 
         self.delay = None if after is None else parse_duration(after, name="after")

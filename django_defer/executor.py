@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
 from collections.abc import Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from django.db import connections
 from django.db.transaction import TransactionManagementError
 
-from django_defer import transitions
+from django_defer import attempts
+from django_defer.attempts import Started
 from django_defer.board import Board
 from django_defer.claims import Claim
 from django_defer.conf import conf
@@ -34,34 +33,24 @@ from django_defer.exceptions import (
     Cancel,
     DeferError,
     PayloadTooLarge,
-    Retry,
-    RunAborted,
-    TimeLimitExceeded,
     UnreadablePayload,
     UnserializableValue,
 )
+from django_defer.failures import Hopeless, delay_before_retry, describe
 from django_defer.interrupts import Interrupts
 from django_defer.mailbox import Inbox
 from django_defer.models import Run
 from django_defer.payloads import decode_call, dumps, encode_result
 from django_defer.process import only_in_this_process
 from django_defer.registry import Function, registry
-from django_defer.retries import RetryPolicy
 from django_defer.signals import emit
-from django_defer.states import Outcome, State
-from django_defer.transitions import Failure, Started
+from django_defer.states import State
 
 logger = logging.getLogger(__name__)
-
-MAX_TRACEBACK = 20_000  # characters kept of a traceback, its end
 
 
 class ClaimLost(DeferError):
     """The claim was taken away while the function ran: its transaction is rolled back."""
-
-
-class Hopeless(DeferError):
-    """Another attempt would end the same way; what happened is its `__cause__`."""
 
 
 @dataclass(slots=True)
@@ -80,7 +69,7 @@ class Executor:
         """Make one attempt; return when its outcome is in the database."""
         self.show(claim, 0.0)
         self.freshness.check()
-        started = self.persist(lambda: transitions.start(self.using, claim, self.worker))
+        started = self.persist(lambda: attempts.start(self.using, claim, self.worker))
         if started is None:
             logger.info(
                 "run.refused run=%s: its claim was taken back before it started",
@@ -88,9 +77,7 @@ class Executor:
                 extra={"event": "run.refused", "run_id": str(claim.run_id)},
             )
             return
-        emit(
-            "run.started", run_id=claim.run_id, function=started.function, attempt=claim.attempt
-        )
+        emit("run.started", run_id=claim.run_id, function=started.function, attempt=claim.attempt)
         self.attempt(started)
         self.ended += 1
         if self.inbox is not None and self.ended >= int(conf.max_runs_per_worker):
@@ -127,8 +114,10 @@ class Executor:
         self.tidy()
         return bool(
             self.persist(
-                lambda: transitions.succeed(self.using, started, result)
-                or self.was_written(started, {State.SUCCEEDED})
+                lambda: (
+                    attempts.succeed(self.using, started, result)
+                    or self.was_written(started, {State.SUCCEEDED})
+                )
             )
         )
 
@@ -142,12 +131,10 @@ class Executor:
             result = self.body(function, started, args, kwargs)
             if connections[self.using].savepoint_ids != savepoints:
                 raise TransactionManagementError("The function left a transaction open.")
-            if not transitions.succeed(self.using, started, result):
+            if not attempts.succeed(self.using, started, result):
                 raise ClaimLost
 
-    def body(
-        self, function: Function[Any, Any], started: Started, args: Any, kwargs: Any
-    ) -> str:
+    def body(self, function: Function[Any, Any], started: Started, args: Any, kwargs: Any) -> str:
         """Call the function within its time limit; return what it returned, as JSON."""
         limit = function.options.max_duration.total_seconds()
         self.show(started.claim, time.monotonic() + limit)
@@ -176,8 +163,10 @@ class Executor:
         if isinstance(error, Cancel):
             reason = describe(error).error_message
             written = self.persist(
-                lambda: transitions.cancel_running(self.using, started, reason)
-                or self.was_written(started, {State.CANCELLED})
+                lambda: (
+                    attempts.cancel_running(self.using, started, reason)
+                    or self.was_written(started, {State.CANCELLED})
+                )
             )
             if written:
                 self.tell("run.cancelled", started, seconds, error=reason)
@@ -187,8 +176,10 @@ class Executor:
         failure = describe(error.__cause__ or error if isinstance(error, Hopeless) else error)
         retry_in = delay_before_retry(function, started, error)
         written = self.persist(
-            lambda: transitions.fail(self.using, started, failure, retry_in)
-            or self.was_written(started, {State.FAILED, State.SCHEDULED})
+            lambda: (
+                attempts.fail(self.using, started, failure, retry_in)
+                or self.was_written(started, {State.FAILED, State.SCHEDULED})
+            )
         )
         if not written:
             if self.persist(lambda: self.was_written(started, {State.SUCCEEDED})):
@@ -269,52 +260,6 @@ def write_result(function: Function[Any, Any], value: Any) -> str:
         return dumps(encode_result(function.key, value))
     except (UnserializableValue, PayloadTooLarge) as error:
         raise Hopeless from error
-
-
-def describe(error: BaseException) -> Failure:
-    """Return the error as the text that is kept."""
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    outcome = Outcome.TIMED_OUT if isinstance(error, TimeLimitExceeded) else Outcome.FAILED
-    try:
-        message = str(error)
-    except Exception as broken:  # noqa: BLE001 - an error whose text can't be had is kept too
-        message = f"(its text could not be read: {type(broken).__name__})"
-    text = "".join(traceback.format_exception(error))
-    return Failure(
-        outcome=outcome,
-        error_class=name[:300],
-        error_message=storable(message[:MAX_TRACEBACK]),
-        traceback=storable(text[-MAX_TRACEBACK:]),
-    )
-
-
-def storable(text: str) -> str:
-    """Return text that any database takes: PostgreSQL refuses NUL and lone surrogates."""
-    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
-
-
-def delay_before_retry(
-    function: Function[Any, Any] | None, started: Started, error: BaseException
-) -> timedelta | None:
-    """Return how long to wait before the next attempt, or None when there is none."""
-    failures = started.failures + 1
-    if failures >= started.max_attempts or isinstance(error, (UnreadablePayload, Hopeless)):
-        return None
-    if function is None:
-        return None
-    policy = function.options.retry
-    if isinstance(error, Retry):
-        return error.delay if error.delay is not None else policy.delay(failures)
-    return policy.delay(failures) if should_retry(policy, error) else None
-
-
-def should_retry(policy: RetryPolicy, error: BaseException) -> bool:
-    """Ask the policy; SystemExit and the like, which end no worker, count as any Exception."""
-    if isinstance(error, (Exception, TimeLimitExceeded, RunAborted)):
-        return policy.should_retry(error)
-    is_listed = isinstance(error, policy.give_up_on)
-    return policy.should_retry(error) or (Exception in policy.retry_on and not is_listed)
 
 
 def _current(started: Started) -> CurrentRun:

@@ -13,11 +13,12 @@ from uuid import UUID
 
 from django.db import connections, transaction
 
+from django_defer.attempts import Failure, fail_overdue, lose
 from django_defer.models import Cluster, Run
 from django_defer.registry import registry
 from django_defer.signals import emit
 from django_defer.states import Outcome, State
-from django_defer.transitions import Failure, fail_overdue, lose, release
+from django_defer.transitions import release
 
 SILENT: Final = Failure(
     outcome=Outcome.LOST,

@@ -52,7 +52,7 @@ def serve(
     )
     supervisor.run()
     if has_changed is not None and not supervisor.stop_requests:
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
     if drain:
         yield left_for_later(using)
 

@@ -62,7 +62,7 @@ class SyncReport:
                 yield f"next     {key}: never, while it is paused or cannot be read"
 
 
-class _Undo(Exception):  # noqa: N818 - not an error: it rolls a dry run back
+class _Undo(Exception):
     pass
 
 

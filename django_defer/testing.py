@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from django_defer.attempts import Started
     from django_defer.registry import Function
-    from django_defer.transitions import Started
 
 WORKER = "test"
 

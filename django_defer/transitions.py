@@ -1,230 +1,25 @@
-"""Every move of a run after its claim: start, finish, retry, lose, release, park, cancel.
+"""Every move of a run outside an attempt: release, promote, park, cancel, reschedule.
 
 Each is one conditional UPDATE ("… WHERE it is still in the old state"); 0 rows changed means
-that somebody else was faster. What a worker writes also names its `claim_id`: a worker whose
-claim was taken away changes nothing.
+that somebody else was faster. `attempts` does the rest, and `move` refuses what MOVES forbids.
 """
 
 from __future__ import annotations
 
-import json
-import random
 from collections.abc import Collection
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from django.db import connections, transaction
 from django.db.models import F
 
-from django_defer.claims import Claim
-from django_defer.clock import DatabaseNow, as_instant
-from django_defer.exceptions import TimeLimitExceeded
-from django_defer.models import Attempt, Run
+from django_defer.clock import DatabaseNow
+from django_defer.models import Run
 from django_defer.querysets import RunQuerySet
-from django_defer.statements import execute
-from django_defer.states import ACTIVE, WAITING, Outcome, Reason, State, is_allowed
+from django_defer.states import WAITING, Reason, State, is_allowed
 
-MAX_LOSSES: Final = 3
 BATCH: Final = 500  # rows a promote, park or unpark touches at once
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
-    """What the start returned: all that an attempt needs to know."""
-
-    claim: Claim
-    function: str
-    args: Any
-    started_at: datetime
-    slot: datetime | None
-    missed_slots: int
-    root_id: UUID
-    failures: int
-    max_attempts: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """Why an attempt did not succeed, as text."""
-
-    outcome: Outcome
-    error_class: str = ""
-    error_message: str = ""
-    traceback: str = ""
-    exit_code: int | None = None
-    signal: str = ""
-
-    def as_time_limit(self) -> TimeLimitExceeded:
-        """Return the error that the function would have seen, for the retry policy."""
-        return TimeLimitExceeded(self.error_message)
-
-
-# Only the start's durability is advisory: after a database crash the row says "claimed" again,
-# and the finish accepts that. Where a second execution is forbidden, the start is durable too.
-_START: Final = """
-UPDATE {run} SET state = 'running', started_at = {now}, worker = %(worker)s
-WHERE id = %(id)s AND claim_id = %(claim)s AND state IN ('claimed', 'running')
-RETURNING function, args, started_at, slot, missed_slots, root_id, failures, max_attempts,
-    rerun_of_id{lazy}
-"""
-_LAZY_COMMIT: Final = (
-    ", CASE WHEN rerun_if_lost THEN set_config('synchronous_commit', 'off', true) END"
-)
-_SUCCEED: Final = """
-UPDATE {run} SET state = 'succeeded', finished_at = {now}, started_at = %(started_at)s,
-    result = %(result)s, error_class = '', error_message = '', key = NULL
-WHERE id = %(id)s AND claim_id = %(claim)s AND state IN ('claimed', 'running')
-RETURNING 1
-"""
-
-
-def start(using: str, claim: Claim, worker: str) -> Started | None:
-    """Move claimed → running and return what to execute; None: do not run it.
-
-    Safe to repeat when the answer to it was lost: one worker alone holds the claim.
-    """
-    connection = connections[using]
-    lazy = _LAZY_COMMIT if connection.vendor == "postgresql" else ""
-    rows = execute(using, _sql(_START, using, lazy=lazy), {**_ids(using, claim), "worker": worker})
-    if not rows:
-        return None
-    function, args, started_at, slot, missed, root, failures, max_attempts, original = rows[0][:9]
-    return Started(
-        claim=claim,
-        function=function,
-        args=json.loads(args) if isinstance(args, str) else args,
-        started_at=as_instant(started_at, connection),
-        slot=as_instant(slot, connection) if slot else _slot_of_original(using, original),
-        missed_slots=missed,
-        root_id=UUID(str(root)) if root else claim.run_id,
-        failures=failures,
-        max_attempts=max_attempts,
-    )
-
-
-def _slot_of_original(using: str, original: Any) -> datetime | None:
-    """Return the slot that a rerun, which has none of its own, stands for."""
-    runs = Run.objects.using(using)
-    while original is not None:
-        row = runs.filter(pk=original).values_list("slot", "rerun_of").first()
-        if row is None or row[0] is not None:
-            return row and row[0]
-        original = row[1]
-    return None
-
-
-def succeed(using: str, started: Started, result: str) -> bool:
-    """Finish with a result (JSON text). False: the claim was taken away."""
-    field = Run._meta.get_field("started_at")
-    values = {
-        **_ids(using, started.claim),
-        "started_at": field.get_db_prep_value(started.started_at, connections[using]),
-        "result": result,
-    }
-    return bool(execute(using, _sql(_SUCCEED, using), values))
-
-
-def fail(using: str, started: Started, failure: Failure, retry_in: timedelta | None) -> bool:
-    """Finish without a result: retry after `retry_in`, or for good when it is None."""
-    return end_attempt(
-        using,
-        started.claim,
-        failure,
-        retry_in=retry_in,
-        started_at=started.started_at,
-        failures=F("failures") + 1,
-    )
-
-
-def cancel_running(using: str, started: Started, reason: str) -> bool:
-    """Finish because the function raised Cancel."""
-    failure = Failure(outcome=Outcome.CANCELLED, error_class="Cancel", error_message=reason)
-    return end_attempt(
-        using,
-        started.claim,
-        failure,
-        retry_in=None,
-        to=State.CANCELLED,
-        started_at=started.started_at,
-        reason=reason[:500],
-    )
-
-
-def lose(using: str, run: Run, failure: Failure, *, counted: bool = True) -> bool:
-    """End an attempt that nobody finishes any more: its process or its cluster is gone.
-
-    It goes back to the queue within 0 to 2 s, whatever the retry policy says; at the third
-    counted loss, or where `rerun_if_lost` is off, the run fails.
-    """
-    losses = run.losses + counted
-    again = run.rerun_if_lost and losses < MAX_LOSSES
-    if not again and run.rerun_if_lost:
-        message = f"lost {losses} times, last: {failure.error_message}"
-    else:
-        message = failure.error_message
-    return end_attempt(
-        using,
-        Claim(run.pk, run.claim_id, run.attempt),  # type: ignore[arg-type]
-        failure,
-        retry_in=timedelta(seconds=random.uniform(0, 2)) if again else None,  # noqa: S311
-        started_at=run.started_at,
-        losses=losses,
-        error_message=message,
-        claim_id=None,
-    )
-
-
-def fail_overdue(using: str, run: Run, failure: Failure, retry_in: timedelta | None) -> bool:
-    """End the attempt of a worker that was killed because its function ran too long."""
-    return end_attempt(
-        using,
-        Claim(run.pk, run.claim_id, run.attempt),  # type: ignore[arg-type]
-        failure,
-        retry_in=retry_in,
-        started_at=run.started_at,
-        failures=F("failures") + 1,
-        claim_id=None,
-    )
-
-
-def end_attempt(
-    using: str,
-    claim: Claim,
-    failure: Failure,
-    *,
-    retry_in: timedelta | None,
-    to: State = State.FAILED,
-    **columns: Any,
-) -> bool:
-    """Write the attempt's row and the run's next state in one transaction, fenced."""
-    columns = {"error_class": failure.error_class, "error_message": failure.error_message} | columns
-    if retry_in is not None:
-        to = State.SCHEDULED
-        columns |= {"run_after": DatabaseNow(retry_in), "queued_at": None}
-    else:
-        columns |= {"finished_at": DatabaseNow(), "key": None}
-    run = Run.objects.using(using).filter(pk=claim.run_id)
-    with transaction.atomic(using=using):
-        if not move(run.filter(claim_id=claim.claim_id), ACTIVE, to, **columns):
-            return False
-        cluster, worker = run.values_list("cluster", "worker").get()
-        Attempt.objects.using(using).create(
-            run_id=claim.run_id,
-            number=claim.attempt,
-            outcome=_outcome(failure, retried=retry_in is not None),
-            started_at=columns.get("started_at"),
-            finished_at=DatabaseNow(),
-            error_class=failure.error_class,
-            error_message=failure.error_message,
-            traceback=failure.traceback,
-            exit_code=failure.exit_code,
-            signal=failure.signal,
-            cluster=cluster,
-            worker=worker,
-        )
-    return True
 
 
 def release(runs: RunQuerySet) -> int:
@@ -305,23 +100,3 @@ def _move_batch(using: str, runs: RunQuerySet, old: State, new: State, **columns
             runs = runs.select_for_update(skip_locked=True)
         ids = list(runs.values_list("pk", flat=True)[:BATCH])
         return move(Run.objects.using(using).filter(pk__in=ids), {old}, new, **columns)
-
-
-def _outcome(failure: Failure, *, retried: bool) -> Outcome:
-    return Outcome.RETRIED if retried and failure.outcome == Outcome.FAILED else failure.outcome
-
-
-def _sql(template: str, using: str, **parts: str) -> str:
-    """Fill in the table and the clock of this database."""
-    if connections[using].vendor == "postgresql":
-        now = "clock_timestamp()"
-    else:
-        now = "(strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now') || '000')"
-    return template.format(run=Run._meta.db_table, now=now, **parts)
-
-
-def _ids(using: str, claim: Claim) -> dict[str, Any]:
-    """Return the ids as this database stores them."""
-    if connections[using].features.has_native_uuid_field:
-        return {"id": claim.run_id, "claim": claim.claim_id}
-    return {"id": claim.run_id.hex, "claim": claim.claim_id.hex}

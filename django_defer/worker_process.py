@@ -57,5 +57,3 @@ def run_pusher(outbox: Outbox, board: Board, broker: RunBroker, lifeline: Lifeli
     ignore_stop_signals()
     keep_connections(busy_timeout=0.25)
     pusher(outbox, StopFlag(board), broker)
-
-

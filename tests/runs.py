@@ -16,7 +16,7 @@ from django.db import connections, transaction
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from django_defer import transitions
+from django_defer import attempts
 from django_defer.claims import Claim, claim
 from django_defer.clock import DatabaseNow
 from django_defer.conf import conf
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from django_defer.transitions import Started
+    from django_defer.attempts import Started
 
 DATABASE = str(conf.database)
 DATABASES = sorted({"default", DATABASE})
@@ -113,7 +113,7 @@ def claim_for(
 
 def start(run: Run) -> Started:
     """Start a claimed run, as its worker does."""
-    started = transitions.start(DATABASE, claim_of(run), "0.1")
+    started = attempts.start(DATABASE, claim_of(run), "0.1")
     assert started is not None
     return started
 

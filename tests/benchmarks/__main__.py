@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks`: measure all topics, print a table each, write the figures as JSON."""
+"""`python -m tests.benchmarks`: measure each topic, print its table, write all figures as JSON."""
 
 from __future__ import annotations
 

@@ -48,9 +48,7 @@ class Arena:
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
         self.stamps = self.directory / "stamps"
         self.stamps.touch()
-        self.server = self._stack.enter_context(
-            psycopg.connect(dbname="postgres", autocommit=True)
-        )
+        self.server = self._stack.enter_context(psycopg.connect(dbname="postgres", autocommit=True))
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -100,7 +98,7 @@ class Arena:
             connection.execute("CHECKPOINT")
 
     def _execute_named(self, statement: str, name: str) -> None:
-        self.server.execute(sql.SQL(statement).format(sql.Identifier(name)))  # type: ignore[arg-type]
+        self.server.execute(sql.SQL(statement).format(sql.Identifier(name)))
 
     # -- processes ---------------------------------------------------------------------------
 
@@ -162,13 +160,12 @@ def wait_for_zero(connection: psycopg.Connection, query: str, *, within: float) 
 
 def count(connection: psycopg.Connection, query: str) -> int:
     """Return the number that a query returns."""
-    row = connection.execute(query).fetchone()  # type: ignore[call-overload]
-    return int(row[0])
+    ((number,),) = connection.execute(query).fetchall()
+    return int(number)
 
 
 def durable_commit_ms(connection: psycopg.Connection) -> float:
-    """Return how long one commit of one small row takes here, at the median: the floor of it all."""
-    connection.execute("CREATE TEMPORARY SEQUENCE IF NOT EXISTS probe")
+    """Return how long a commit of one small row takes here, at the median."""
     connection.execute("CREATE TABLE IF NOT EXISTS defer_bench_probe (n bigint)")
     seconds = []
     for number in range(200):

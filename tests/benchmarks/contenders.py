@@ -86,9 +86,7 @@ class Contender:
         }
 
 
-DEFER: Final = Contender(
-    name="defer", label="django-defer", kind="django_defer", rows=5000
-)
+DEFER: Final = Contender(name="defer", label="django-defer", kind="django_defer", rows=5000)
 DEFER_KEPT: Final = Contender(
     name="defer_kept",
     label="django-defer, CONN_MAX_AGE = None",

@@ -6,7 +6,7 @@ from typing import Final
 
 from tests.benchmarks.arena import Arena
 from tests.benchmarks.contenders import DEFER, Q2_KEPT, Contender
-from tests.benchmarks.report import Report, median, ratio
+from tests.benchmarks.report import Report, median, ratio, spread
 
 Way = tuple[str, Contender, str, int]
 
@@ -29,14 +29,14 @@ def measure(arena: Arena) -> Report:
             arena.clear(contender)
             arena.settle(contender)
             rates[label].append(count / arena.step(contender, step, count))
-    middle = {label: median(values) for label, values in rates.items()}
     report = Report(
         name="enqueueing",
         title="Enqueueing no-op runs, one client: rows a second",
         columns=["", "rows", "rows/s", "rounds", "x django-q2"],
         notes=[
             "map() is one transaction with an INSERT a thousand rows; in autocommit each row waits "
-            "for the disk. x: against async_task() in the same mode, map() against one transaction.",
+            "for the disk. x: against async_task() in the same mode, map() against one "
+            "transaction.",
         ],
         data={"rates": rates},
     )
@@ -45,8 +45,8 @@ def measure(arena: Arena) -> Report:
         report.add(
             label,
             rows // QUICK_SHARE if arena.quick else rows,
-            f"{middle[label]:.0f}",
-            f"{min(rates[label]):.0f} – {max(rates[label]):.0f}",
-            ratio(middle[label], middle[f"django-q2, async_task() in {mode}"]),
+            f"{median(rates[label]):.0f}",
+            spread(rates[label]),
+            f"{ratio(rates[label], rates[f'django-q2, async_task() in {mode}']):.2f}",
         )
     return report

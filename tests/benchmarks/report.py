@@ -92,6 +92,15 @@ def percentile(values: Sequence[float], share: int) -> float:
     return ordered[max(0, -(-len(ordered) * share // 100) - 1)]
 
 
-def ratio(value: float, base: float) -> str:
-    """Return how many times the base a value is."""
-    return f"{value / base:.2f}"
+def spread(values: Sequence[float]) -> str:
+    """Return the lowest and the highest value."""
+    return f"{min(values):.0f} – {max(values):.0f}"
+
+
+def ratio(values: Sequence[float], bases: Sequence[float]) -> float:
+    """Return how many times the base a value is: the median of the rounds' own ratios.
+
+    Both of a round were measured one soon after the other; a machine changes in the meantime less
+    than from round to round.
+    """
+    return median([value / base for value, base in zip(values, bases, strict=True)])

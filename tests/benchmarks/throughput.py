@@ -16,7 +16,7 @@ import psycopg
 
 from tests.benchmarks.arena import Arena, count
 from tests.benchmarks.contenders import DEFER, DEFER_KEPT, Q2, Q2_BEST, Q2_KEPT, WORKERS, Contender
-from tests.benchmarks.report import Report, Target, median, ratio
+from tests.benchmarks.report import Report, Target, median, ratio, spread
 
 WARM_UP: Final = 300  # rows
 LOOK_EVERY: Final = 0.1  # seconds
@@ -33,26 +33,27 @@ def measure(arena: Arena) -> Report:
     rates: dict[str, list[float]] = {one.name: [] for one in contenders}
     for contender in arena.in_turns(contenders):
         rates[contender.name].append(drain(arena, contender))
-    middle = {name: median(values) for name, values in rates.items()}
     report = Report(
         name="throughput",
         title=f"Draining no-op runs, {WORKERS} workers: finished runs a second",
         columns=["", "rows", "runs/s", "rounds", "x defaults", "x best"],
         notes=[
-            "rounds: lowest to highest of the rounds; x: against django-q2 at its defaults and at "
-            "its best, both with CONN_MAX_AGE = None. Without it, CONN_MAX_AGE is Django's 0.",
+            "runs/s: the median of the rounds; rounds: their lowest to highest; x: the median of "
+            "the rounds' own ratios to django-q2 at its defaults and at its best, both with "
+            "CONN_MAX_AGE = None.",
+            "Where no CONN_MAX_AGE is named, it is Django's default, 0.",
             "finished: django-defer's row says succeeded, django-q2's message is deleted; each "
             f"commit waits for the disk. Counted from the {WARM_UP}th on.",
         ],
         targets=[
             Target(
                 "times django-q2's defaults, connections kept",
-                middle["defer"] / middle["q2_kept"],
+                ratio(rates["defer"], rates["q2_kept"]),
                 at_least=FACTOR,
             ),
-            Target("times django-q2's best", middle["defer"] / middle["q2_best"]),
+            Target("times django-q2's best", ratio(rates["defer"], rates["q2_best"])),
             Target(
-                "Django's CONN_MAX_AGE against None", middle["defer"] / middle["defer_kept"]
+                "Django's CONN_MAX_AGE against None", ratio(rates["defer"], rates["defer_kept"])
             ),
         ],
         data={"rates": rates, "rows": {one.name: one.rows for one in contenders}},
@@ -61,10 +62,10 @@ def measure(arena: Arena) -> Report:
         report.add(
             one.label,
             one.rows,
-            f"{middle[one.name]:.0f}",
-            f"{min(rates[one.name]):.0f} – {max(rates[one.name]):.0f}",
-            ratio(middle[one.name], middle["q2_kept"]),
-            ratio(middle[one.name], middle["q2_best"]),
+            f"{median(rates[one.name]):.0f}",
+            spread(rates[one.name]),
+            f"{ratio(rates[one.name], rates['q2_kept']):.2f}",
+            f"{ratio(rates[one.name], rates['q2_best']):.2f}",
         )
     return report
 

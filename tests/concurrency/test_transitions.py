@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import transaction
 
-from django_defer import transitions
+from django_defer import attempts, transitions
+from django_defer.attempts import Failure
 from django_defer.clock import database_now
 from django_defer.models import Attempt, Run
 from django_defer.reap import reap
 from django_defer.states import Outcome, State
-from django_defer.transitions import Failure
 from tests import runs
 from tests.concurrency.race import race
 from tests.runs import DATABASE, claim_of, fresh, new_cluster, new_run, start
@@ -32,7 +32,7 @@ GONE = Failure(outcome=Outcome.LOST, error_class="Lost", error_message="gone")
 def test_a_cancel_and_a_start_at_once(round_: int) -> None:
     run = new_run(state=State.CLAIMED)
     started, cancelled = race(
-        lambda: transitions.start(DATABASE, claim_of(run), "0.1"),
+        lambda: attempts.start(DATABASE, claim_of(run), "0.1"),
         lambda: transitions.cancel_waiting(DATABASE, run.pk, "enough"),
     )
     assert bool(started) != cancelled
@@ -45,8 +45,8 @@ def test_a_finish_and_a_loss_at_once(round_: int) -> None:
     started = start(run)
     run = fresh(run)
     finished, lost = race(
-        lambda: transitions.succeed(DATABASE, started, "1"),
-        lambda: transitions.lose(DATABASE, run, GONE),
+        lambda: attempts.succeed(DATABASE, started, "1"),
+        lambda: attempts.lose(DATABASE, run, GONE),
     )
     assert finished != lost
     assert fresh(run).state == (State.SUCCEEDED if finished else State.SCHEDULED)
@@ -79,7 +79,7 @@ def test_whoever_comes_second_sees_what_the_first_did(cancel_first: bool) -> Non
     run = new_run(state=State.CLAIMED)
 
     def begin() -> bool:
-        return transitions.start(DATABASE, claim_of(run), "0.1") is not None
+        return attempts.start(DATABASE, claim_of(run), "0.1") is not None
 
     def cancel() -> bool:
         return transitions.cancel_waiting(DATABASE, run.pk, "enough")
@@ -117,7 +117,7 @@ def test_several_promote_each_run_once() -> None:
 def test_a_release_and_a_start_at_once(round_: int) -> None:
     run = new_run(state=State.CLAIMED, attempt=1)
     started, released = race(
-        lambda: transitions.start(DATABASE, claim_of(run), "0.1"),
+        lambda: attempts.start(DATABASE, claim_of(run), "0.1"),
         lambda: transitions.release(Run.objects.filter(pk=run.pk)),
     )
     assert bool(started) != bool(released)

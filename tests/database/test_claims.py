@@ -178,23 +178,35 @@ def claim_statement() -> str:
         function=BackgroundFunction._meta.db_table,
         cluster=Cluster._meta.db_table,
         queue=Queue._meta.db_table,
+        limit=2,
     )
+
+
+def claim_values() -> dict[str, Any]:
+    return {
+        "queue": "default",
+        "keys": [NOOP, "testapp.add"],
+        "cluster": uuid4(),
+        "workers": ["0.1", "1.1"],
+        "claims": [uuid4(), uuid4()],
+    }
 
 
 @pytest.mark.postgres
 @pytest.mark.usefixtures("many_runs")
 def test_the_claim_reads_the_index_of_due_runs_in_its_order() -> None:
-    values = {
-        "queue": "default",
-        "keys": [NOOP, "testapp.add"],
-        "limit": 2,
-        "cluster": uuid4(),
-        "workers": ["0.1", "1.1"],
-        "claims": [uuid4(), uuid4()],
-    }
-    plan = plan_of(claim_statement(), values)
+    plan = plan_of(claim_statement(), claim_values())
     assert "Index Scan using defer_run_due" in plan
     assert "Seq Scan on django_defer_run" not in plan
+
+
+@pytest.mark.postgres
+def test_a_claim_planned_for_a_small_table_reads_that_index_too() -> None:
+    runs.fill(State.SUCCEEDED, 20)
+    claims.claim_by_index(DATABASE)
+    plan = plan_of(claim_statement(), claim_values())
+    assert "Index Scan using defer_run_due" in plan
+    assert "Sort" not in plan
 
 
 @pytest.mark.postgres
@@ -202,17 +214,15 @@ def test_the_claim_reads_the_index_of_due_runs_in_its_order() -> None:
 def test_the_prepared_claim_does_too() -> None:
     numbers = {
         name: f"${n}"
-        for n, name in enumerate(
-            ("queue", "keys", "limit", "cluster", "workers", "claims"), start=1
-        )
+        for n, name in enumerate(("queue", "keys", "cluster", "workers", "claims"), start=1)
     }
-    types = "text, text[], integer, uuid, text[], uuid[]"
+    types = "text, text[], uuid, text[], uuid[]"
     with runs.database().cursor() as cursor:
         cursor.execute(f"PREPARE claiming ({types}) AS {claim_statement() % numbers}")
         cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
     try:
         plan = plan_of(
-            "EXECUTE claiming ('default', ARRAY['testapp.noop'], 2, gen_random_uuid(), "
+            "EXECUTE claiming ('default', ARRAY['testapp.noop'], gen_random_uuid(), "
             "ARRAY['0.1', '1.1'], ARRAY[gen_random_uuid(), gen_random_uuid()])"
         )
     finally:

@@ -33,7 +33,8 @@ from django_defer import (
 from django_defer.claims import Claim
 from django_defer.clock import database_now
 from django_defer.connections import Freshness
-from django_defer.executor import Executor, describe, storable
+from django_defer.executor import Executor
+from django_defer.failures import MAX_TRACEBACK, describe, storable
 from django_defer.interrupts import Interrupts
 from django_defer.models import Run
 from django_defer.registry import registry
@@ -433,8 +434,8 @@ def test_an_error_without_a_text_is_kept_too(executor: Executor, define: Define)
 
 def test_long_texts_are_cut() -> None:
     failure = describe(ValueError("x" * 100_000))
-    assert len(failure.error_message) == module.MAX_TRACEBACK
-    assert len(failure.traceback) == module.MAX_TRACEBACK
+    assert len(failure.error_message) == MAX_TRACEBACK
+    assert len(failure.traceback) == MAX_TRACEBACK
 
 
 # -- atomic ------------------------------------------------------------------------------------

@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import pytest
 
+from django_defer.attempts import Failure
 from django_defer.clock import DatabaseNow, database_now
 from django_defer.models import Attempt, Cluster, Run
 from django_defer.reap import SHUT_DOWN, SILENT, failure_of_exit, reap, take_back
 from django_defer.states import Outcome, State
-from django_defer.transitions import Failure
 from tests import runs
 from tests.runs import DATABASE, captured, claim_of, fresh, new_cluster, new_run, plan_of
 

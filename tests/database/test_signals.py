@@ -11,12 +11,12 @@ from uuid import uuid4
 import pytest
 
 from django_defer import signals
+from django_defer.attempts import MAX_LOSSES, Failure
 from django_defer.clock import database_now
 from django_defer.models import Run
 from django_defer.reap import SILENT, reap, take_back
 from django_defer.signals import _SIGNALS, RunEvent, emit
 from django_defer.states import Outcome, State
-from django_defer.transitions import MAX_LOSSES, Failure
 from tests import runs
 from tests.runs import DATABASE, captured, committing, fresh, new_cluster, new_run, rolled_back
 

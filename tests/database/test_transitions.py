@@ -11,12 +11,13 @@ from uuid import uuid4
 
 import pytest
 
-from django_defer import transitions
+from django_defer import attempts, transitions
+from django_defer.attempts import MAX_LOSSES, Failure, Started
 from django_defer.claims import Claim
 from django_defer.clock import database_now
 from django_defer.models import Attempt, Run
 from django_defer.states import ACTIVE, FINISHED, MOVES, WAITING, Outcome, Reason, State
-from django_defer.transitions import MAX_LOSSES, Failure, Started, move
+from django_defer.transitions import move
 from tests import runs
 from tests.runs import DATABASE, captured, claim_of, fresh, new_run, plan_of, start
 
@@ -82,28 +83,28 @@ def test_a_run_that_has_moved_meanwhile_is_not_moved(old: State) -> None:
 # Each verb with the states that it accepts.
 VERBS: dict[str, tuple[Callable[[Run], Any], set[State]]] = {
     "start": (
-        lambda run: transitions.start(DATABASE, claim_of(run), "0.1"),
+        lambda run: attempts.start(DATABASE, claim_of(run), "0.1"),
         set(ACTIVE),
     ),
     "succeed": (
-        lambda run: transitions.succeed(DATABASE, started_of(run), "1"),
+        lambda run: attempts.succeed(DATABASE, started_of(run), "1"),
         set(ACTIVE),
     ),
     "fail": (
-        lambda run: transitions.fail(DATABASE, started_of(run), BROKEN, None),
+        lambda run: attempts.fail(DATABASE, started_of(run), BROKEN, None),
         set(ACTIVE),
     ),
     "retry": (
-        lambda run: transitions.fail(DATABASE, started_of(run), BROKEN, timedelta(0)),
+        lambda run: attempts.fail(DATABASE, started_of(run), BROKEN, timedelta(0)),
         set(ACTIVE),
     ),
     "cancel itself": (
-        lambda run: transitions.cancel_running(DATABASE, started_of(run), "why"),
+        lambda run: attempts.cancel_running(DATABASE, started_of(run), "why"),
         set(ACTIVE),
     ),
-    "lose": (lambda run: transitions.lose(DATABASE, run, GONE), set(ACTIVE)),
+    "lose": (lambda run: attempts.lose(DATABASE, run, GONE), set(ACTIVE)),
     "fail overdue": (
-        lambda run: transitions.fail_overdue(DATABASE, run, BROKEN, None),
+        lambda run: attempts.fail_overdue(DATABASE, run, BROKEN, None),
         set(ACTIVE),
     ),
     "release": (
@@ -202,7 +203,7 @@ def test_a_start_whose_answer_was_lost_can_be_repeated_by_the_same_claim() -> No
 @pytest.mark.parametrize("state", sorted(FINISHED))
 def test_a_run_that_has_ended_does_not_start_again(state: State) -> None:
     run = run_in(state)
-    assert transitions.start(DATABASE, claim_of(run), "0.1") is None
+    assert attempts.start(DATABASE, claim_of(run), "0.1") is None
 
 
 def test_a_rerun_stands_for_the_slot_of_the_run_that_it_repeats() -> None:
@@ -236,7 +237,7 @@ def test_a_start_waits_for_the_disk_only_where_a_second_one_is_forbidden(
 def test_a_success_writes_the_result_and_both_times(state: State) -> None:
     run = run_in(state, error_class="Old", error_message="of an earlier attempt")
     started = started_of(run)
-    assert transitions.succeed(DATABASE, started, '{"a": [1, null, "é"]}')
+    assert attempts.succeed(DATABASE, started, '{"a": [1, null, "é"]}')
     stored = fresh(run)
     assert stored.state == State.SUCCEEDED
     assert stored.result == {"a": [1, None, "é"]}
@@ -247,24 +248,24 @@ def test_a_success_writes_the_result_and_both_times(state: State) -> None:
 
 def test_a_success_counts_once() -> None:
     started = started_of(run_in(State.RUNNING))
-    assert transitions.succeed(DATABASE, started, "1")
-    assert not transitions.succeed(DATABASE, started, "2")
+    assert attempts.succeed(DATABASE, started, "1")
+    assert not attempts.succeed(DATABASE, started, "2")
     assert Run.objects.get().result == 1
 
 
 def test_the_attempts_of_a_run_end_with_the_one_that_succeeded() -> None:
     run = run_in(State.RUNNING, attempt=1)
-    transitions.fail(DATABASE, started_of(run), BROKEN, timedelta(0))
+    attempts.fail(DATABASE, started_of(run), BROKEN, timedelta(0))
     Run.objects.filter(pk=run.pk).update(state=State.RUNNING, attempt=2)
     run = fresh(run)
     assert [attempt.outcome for attempt in run.attempts] == [Outcome.RETRIED]
-    transitions.succeed(DATABASE, started_of(run), "1")
-    attempts = fresh(run).attempts
-    assert [(a.number, a.outcome) for a in attempts] == [
+    attempts.succeed(DATABASE, started_of(run), "1")
+    rows = fresh(run).attempts
+    assert [(row.number, row.outcome) for row in rows] == [
         (1, Outcome.RETRIED),
         (2, Outcome.SUCCEEDED),
     ]
-    assert attempts[-1].finished_at == fresh(run).finished_at
+    assert rows[-1].finished_at == fresh(run).finished_at
     assert Attempt.objects.count() == 1
 
 
@@ -275,7 +276,7 @@ def test_the_attempts_of_a_run_end_with_the_one_that_succeeded() -> None:
 def test_a_failure_that_is_retried_waits_and_is_kept_as_an_attempt(state: State) -> None:
     run = run_in(state, attempt=3, failures=1)
     before = database_now(DATABASE)
-    assert transitions.fail(DATABASE, started_of(run), BROKEN, timedelta(minutes=5))
+    assert attempts.fail(DATABASE, started_of(run), BROKEN, timedelta(minutes=5))
     stored = fresh(run)
     assert (stored.state, stored.failures, stored.losses) == (State.SCHEDULED, 2, 0)
     slack = timedelta(milliseconds=1)
@@ -294,7 +295,7 @@ def test_a_failure_that_is_retried_waits_and_is_kept_as_an_attempt(state: State)
 
 def test_the_last_failure_ends_the_run() -> None:
     run = run_in(State.RUNNING)
-    assert transitions.fail(DATABASE, started_of(run), BROKEN, None)
+    assert attempts.fail(DATABASE, started_of(run), BROKEN, None)
     stored = fresh(run)
     assert (stored.state, stored.failures) == (State.FAILED, 1)
     assert stored.finished_at is not None
@@ -304,14 +305,14 @@ def test_the_last_failure_ends_the_run() -> None:
 def test_a_time_out_keeps_its_name_when_it_is_retried() -> None:
     run = run_in(State.RUNNING)
     late = Failure(outcome=Outcome.TIMED_OUT, error_class="TimeLimitExceeded")
-    transitions.fail(DATABASE, started_of(run), late, timedelta(0))
+    attempts.fail(DATABASE, started_of(run), late, timedelta(0))
     assert fresh(run).attempts[0].outcome == Outcome.TIMED_OUT
     assert fresh(run).failures == 1
 
 
 def test_a_delay_beyond_the_calendar_does_not_break_the_run() -> None:
     run = run_in(State.RUNNING)
-    assert transitions.fail(DATABASE, started_of(run), BROKEN, timedelta.max)
+    assert attempts.fail(DATABASE, started_of(run), BROKEN, timedelta.max)
     assert fresh(run).run_after.year > 2100
 
 
@@ -323,13 +324,13 @@ def test_a_failure_is_written_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Attempt, "save_base", fail)
     with pytest.raises(KeyError):
-        transitions.fail(DATABASE, started_of(run), BROKEN, None)
+        attempts.fail(DATABASE, started_of(run), BROKEN, None)
     assert fresh(run).state == State.RUNNING
 
 
 def test_a_function_that_cancels_its_run_ends_it_with_a_reason() -> None:
     run = run_in(State.RUNNING)
-    assert transitions.cancel_running(DATABASE, started_of(run), "x" * 600)
+    assert attempts.cancel_running(DATABASE, started_of(run), "x" * 600)
     stored = fresh(run)
     assert (stored.state, stored.failures) == (State.CANCELLED, 0)
     assert stored.reason == "x" * 500
@@ -343,7 +344,7 @@ def test_a_function_that_cancels_its_run_ends_it_with_a_reason() -> None:
 def test_what_was_lost_is_tried_again_within_two_seconds() -> None:
     run = run_in(State.RUNNING, max_attempts=1)  # a loss is no failure
     before = database_now(DATABASE)
-    assert transitions.lose(DATABASE, run, GONE)
+    assert attempts.lose(DATABASE, run, GONE)
     stored = fresh(run)
     assert (stored.state, stored.losses, stored.failures) == (State.SCHEDULED, 1, 0)
     assert stored.claim_id is None
@@ -355,7 +356,7 @@ def test_what_was_lost_is_tried_again_within_two_seconds() -> None:
 
 def test_the_third_loss_ends_the_run() -> None:
     run = run_in(State.RUNNING, losses=MAX_LOSSES - 1)
-    assert transitions.lose(DATABASE, run, GONE)
+    assert attempts.lose(DATABASE, run, GONE)
     stored = fresh(run)
     assert (stored.state, stored.losses) == (State.FAILED, 3)
     assert stored.error == "Lost: lost 3 times, last: its worker is gone"
@@ -364,7 +365,7 @@ def test_the_third_loss_ends_the_run() -> None:
 
 def test_a_loss_by_our_own_shutdown_is_not_counted() -> None:
     run = run_in(State.RUNNING, losses=MAX_LOSSES - 1)
-    transitions.lose(DATABASE, run, GONE, counted=False)
+    attempts.lose(DATABASE, run, GONE, counted=False)
     stored = fresh(run)
     assert (stored.state, stored.losses) == (State.SCHEDULED, MAX_LOSSES - 1)
     assert stored.attempts[0].outcome == Outcome.LOST
@@ -373,7 +374,7 @@ def test_a_loss_by_our_own_shutdown_is_not_counted() -> None:
 @pytest.mark.parametrize("counted", [True, False])
 def test_what_must_not_be_repeated_fails_when_it_is_lost(counted: bool) -> None:
     run = run_in(State.RUNNING, rerun_if_lost=False)
-    transitions.lose(DATABASE, run, GONE, counted=counted)
+    attempts.lose(DATABASE, run, GONE, counted=counted)
     stored = fresh(run)
     assert stored.state == State.FAILED
     assert stored.error == "Lost: its worker is gone"
@@ -381,15 +382,15 @@ def test_what_must_not_be_repeated_fails_when_it_is_lost(counted: bool) -> None:
 
 def test_the_worker_that_was_given_up_can_finish_nothing_any_more() -> None:
     run = run_in(State.RUNNING)
-    transitions.lose(DATABASE, run, GONE)
-    assert not transitions.succeed(DATABASE, started_of(run), "1")
+    attempts.lose(DATABASE, run, GONE)
+    assert not attempts.succeed(DATABASE, started_of(run), "1")
     assert fresh(run).state == State.SCHEDULED
 
 
 def test_a_worker_that_was_killed_for_its_limit_has_failed_and_not_been_lost() -> None:
     run = run_in(State.RUNNING)
     late = Failure(outcome=Outcome.TIMED_OUT, error_class="TimeLimitExceeded", exit_code=-9)
-    assert transitions.fail_overdue(DATABASE, run, late, timedelta(seconds=1))
+    assert attempts.fail_overdue(DATABASE, run, late, timedelta(seconds=1))
     stored = fresh(run)
     assert (stored.state, stored.failures, stored.losses) == (State.SCHEDULED, 1, 0)
     assert stored.claim_id is None
@@ -405,7 +406,7 @@ def test_a_claim_that_is_given_back_gives_its_number_back() -> None:
     stored = fresh(run)
     assert (stored.state, stored.attempt) == (State.QUEUED, 3)
     assert (stored.claim_id, stored.cluster, stored.worker) == (None, None, "")
-    assert transitions.start(DATABASE, claim_of(run), "0.1") is None
+    assert attempts.start(DATABASE, claim_of(run), "0.1") is None
 
 
 # -- in batches ------------------------------------------------------------------------------------
@@ -464,7 +465,7 @@ def test_a_run_that_is_cancelled_is_over_and_cannot_start() -> None:
     stored = fresh(run)
     assert (stored.state, stored.claim_id, stored.reason) == (State.CANCELLED, None, "y" * 500)
     assert stored.finished_at is not None
-    assert transitions.start(DATABASE, claim_of(run), "0.1") is None
+    assert attempts.start(DATABASE, claim_of(run), "0.1") is None
 
 
 @pytest.mark.parametrize("state", sorted(WAITING))

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from django_defer import Cancel, Retry, RetryPolicy, current_run, defer, transitions
+from django_defer import Cancel, Retry, RetryPolicy, attempts, current_run, defer
 from tests.testapp.models import Customer, Effect
 
 
@@ -327,7 +327,7 @@ def atomic_too_long(seconds: float) -> None:
 @defer
 def break_the_executor() -> None:
     """Damage the code that would record the failure, then fail."""
-    transitions.fail = None  # type: ignore[assignment]
+    attempts.fail = None  # type: ignore[assignment]
     raise ValueError("not to be recorded")
 
 

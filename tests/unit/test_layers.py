@@ -29,6 +29,8 @@ payloads registry models wakeup
 discovery call_options
 decorators enqueue claims materialise sync
 transitions
+attempts
+failures
 operations reap scheduler
 process django_q2 board interrupts
 mailbox
