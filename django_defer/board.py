@@ -19,12 +19,11 @@ from enum import IntEnum
 from typing import Final
 from uuid import UUID
 
-# Native layout ("@"): a number is then one aligned store, so no reader sees half of it.
-_HEAD: Final = struct.Struct("@dB7x")  # supervisor's last beat, stop flag
-_ORDER: Final = struct.Struct("@I4x16s")  # supervisor → worker: generation, claim to interrupt
-_GIVEN: Final = struct.Struct("@I4x")  # pusher: last ticket given
-_CELL: Final = struct.Struct("@IIIBI16sHd")
-_SLOT_SIZE: Final = 128
+# A lone number is one aligned store through a memoryview, so no reader sees half of it
+# (struct.pack_into clears the place first). Offsets are in bytes.
+_BEAT, _STOP, _HEAD_SIZE = 0, 8, 16  # supervisor's last beat (double), stop flag (byte)
+_GENERATION, _GIVEN, _SEQUENCE, _PAYLOAD, _SLOT_SIZE = 0, 8, 16, 24, 128  # in each slot
+_CELL: Final = struct.Struct("@IIIB16sHd")
 _NO_CLAIM: Final = bytes(16)
 
 STALE_AFTER: Final = 20.0  # seconds without a supervisor's beat after which nothing is started
@@ -57,7 +56,9 @@ class Board:
     def __init__(self, slots: int, *, stale_after: float = STALE_AFTER) -> None:
         self.slots = slots
         self.stale_after = stale_after
-        self._memory = mmap.mmap(-1, _HEAD.size + slots * _SLOT_SIZE)
+        self._memory = mmap.mmap(-1, _HEAD_SIZE + slots * _SLOT_SIZE)
+        view = memoryview(self._memory)
+        self._bytes, self._numbers, self._times = view, view.cast("I"), view.cast("d")
         self._wake_read, self._wake_write = os.pipe()
         for end in (self._wake_read, self._wake_write):
             os.set_blocking(end, False)
@@ -67,30 +68,30 @@ class Board:
 
     def beat(self) -> None:
         """Say that the supervisor is alive."""
-        _HEAD.pack_into(self._memory, 0, time.monotonic(), self.is_stopping)
+        self._times[_BEAT // 8] = time.monotonic()
 
     def stop(self) -> None:
         """Tell pusher and workers to start nothing more."""
-        _HEAD.pack_into(self._memory, 0, time.monotonic(), True)
+        self._bytes[_STOP] = 1
         self.wake_pusher()
 
     @property
     def is_stopping(self) -> bool:
         """Whether the cluster is to start nothing more."""
-        return bool(_HEAD.unpack_from(self._memory, 0)[1])
+        return bool(self._bytes[_STOP])
 
     @property
     def is_stale(self) -> bool:
         """Whether the supervisor has not been heard of for too long to start anything."""
-        return time.monotonic() - float(_HEAD.unpack_from(self._memory, 0)[0]) > self.stale_after
+        return time.monotonic() - self._times[_BEAT // 8] > self.stale_after
 
     def set_generation(self, slot: int, generation: int) -> None:
         """Announce a new worker in this slot."""
-        _ORDER.pack_into(self._memory, self._order(slot), generation, _NO_CLAIM)
+        self._numbers[self._at(slot, _GENERATION) // 4] = generation
 
     def generation(self, slot: int) -> int:
         """Return the generation of the worker that the supervisor put into this slot."""
-        return int(_ORDER.unpack_from(self._memory, self._order(slot))[0])
+        return self._numbers[self._at(slot, _GENERATION) // 4]
 
     def claims_at_hand(self) -> set[UUID] | None:
         """Return the claims that workers are at; None when that cannot be known just now."""
@@ -122,11 +123,11 @@ class Board:
 
     def give(self, slot: int, ticket: int) -> None:
         """Note that the message with this ticket was sent."""
-        _GIVEN.pack_into(self._memory, self._given(slot), ticket)
+        self._numbers[self._at(slot, _GIVEN) // 4] = ticket
 
     def given(self, slot: int) -> int:
         """Return the last ticket sent to this slot."""
-        return int(_GIVEN.unpack_from(self._memory, self._given(slot))[0])
+        return self._numbers[self._at(slot, _GIVEN) // 4]
 
     # -- worker --------------------------------------------------------------------------
 
@@ -142,21 +143,22 @@ class Board:
         deadline: float = 0.0,
     ) -> None:
         """Write a worker's own cell (only that worker does)."""
-        offset = self._cell(slot)
-        sequence = (_CELL.unpack_from(self._memory, offset)[0] | 1) & 0xFFFFFFFF
-        struct.pack_into("@I", self._memory, offset, sequence)
+        place = self._at(slot, _SEQUENCE) // 4
+        sequence = self._numbers[place] | 1
+        self._numbers[place] = sequence
         claim = claim_id.bytes if claim_id else _NO_CLAIM
-        values = (generation, os.getpid(), doing, done, claim, attempt, deadline)
-        _CELL.pack_into(self._memory, offset, sequence, *values)
-        struct.pack_into("@I", self._memory, offset, (sequence + 1) & 0xFFFFFFFF)
+        values = (generation, os.getpid(), done, doing, claim, attempt, deadline)
+        _CELL.pack_into(self._memory, self._at(slot, _PAYLOAD), *values)
+        self._numbers[place] = (sequence + 1) & 0xFFFFFFFF
 
     def read(self, slot: int) -> Cell | None:
         """Read a worker's cell; None when it died while writing."""
+        place = self._at(slot, _SEQUENCE) // 4
         for _ in range(1000):
-            sequence, *values = _CELL.unpack_from(self._memory, self._cell(slot))
-            after = struct.unpack_from("@I", self._memory, self._cell(slot))[0]
-            if sequence == after and not sequence & 1:
-                generation, pid, doing, done, claim, attempt, deadline = values
+            before = self._numbers[place]
+            values = _CELL.unpack_from(self._memory, self._at(slot, _PAYLOAD))
+            if before == self._numbers[place] and not before & 1:
+                generation, pid, done, doing, claim, attempt, deadline = values
                 claim_id = UUID(bytes=claim) if claim != _NO_CLAIM else None
                 return Cell(generation, pid, Doing(doing), done, claim_id, attempt, deadline)
         return None
@@ -182,13 +184,5 @@ class Board:
         except BlockingIOError:
             pass
 
-    # -- where things are ----------------------------------------------------------------
-
-    def _order(self, slot: int) -> int:
-        return _HEAD.size + slot * _SLOT_SIZE
-
-    def _given(self, slot: int) -> int:
-        return self._order(slot) + _ORDER.size
-
-    def _cell(self, slot: int) -> int:
-        return self._given(slot) + _GIVEN.size
+    def _at(self, slot: int, what: int) -> int:
+        return _HEAD_SIZE + slot * _SLOT_SIZE + what

@@ -16,10 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any, Final
-from uuid import UUID
 
-from django_defer import worker_process
-from django_defer.attempts import Failure
 from django_defer.board import STALE_AFTER, Board
 from django_defer.broker import RunBroker
 from django_defer.conf import conf
@@ -30,15 +27,15 @@ from django_defer.durations import parse_duration
 from django_defer.mailbox import Mailbox, Outbox
 from django_defer.membership import Membership
 from django_defer.process import Lifeline
-from django_defer.reap import SHUT_DOWN, failure_of_exit
+from django_defer.reap import SHUT_DOWN
 from django_defer.registry import registry
-from django_defer.states import Outcome
+from django_defer.seats import QUICK_DEATH, Seat, start
+from django_defer.worker_process import run_pusher
 
 logger = logging.getLogger(__name__)
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 LONGEST_ROUND: Final = 1.0  # seconds
-QUICK_DEATH: Final = 1.0  # a child that lived shorter than this is replaced only then
 PUSHER_GRACE: Final = 2.0  # seconds the pusher has to end by itself
 
 
@@ -52,23 +49,6 @@ class ClusterOptions:
     schedules: bool = True
     drain: bool = False
     on_round: Callable[[], bool] | None = None  # True: stop (something changed, reload)
-
-
-@dataclass(slots=True)
-class Seat:
-    """A slot of the pool and the process that sits in it."""
-
-    slot: int
-    mailbox: Mailbox
-    generation: int = 0
-    process: Any = None
-    born: float = 0.0
-    overran: UUID | None = None  # the claim for whose time limit it was killed
-
-    @property
-    def label(self) -> str:
-        """What the run's `worker` column says."""
-        return f"{self.slot}.{self.generation}"
 
 
 class Supervisor(Sentinel):  # type: ignore[misc]
@@ -103,7 +83,7 @@ class Supervisor(Sentinel):  # type: ignore[misc]
         for number, handler in handlers.items():  # the Sentinel has set its own
             signal.signal(number, handler)
         self.pusher_born = 0.0
-        self.seats = [Seat(slot, Mailbox()) for slot in range(options.workers)]
+        self.seats = [Seat(slot) for slot in range(options.workers)]
         self.task_queue = Outbox(self.board, [seat.mailbox for seat in self.seats])
 
     # -- life ----------------------------------------------------------------------------
@@ -122,8 +102,12 @@ class Supervisor(Sentinel):  # type: ignore[misc]
                 if self.options.on_round is not None and self.options.on_round():
                     break
             self.shut_down()
-        finally:
+        except BaseException:
             self.kill_children()
+            self.duties.leave(SHUT_DOWN)
+            raise
+        finally:
+            self.close()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
@@ -178,6 +162,8 @@ class Supervisor(Sentinel):  # type: ignore[misc]
         while any(seat.process is not None for seat in self.seats):
             if time.monotonic() >= until or self.stop_requests > 1:
                 break
+            if self.duties.was_declared_dead:
+                break  # others execute by now what still runs here
             self.wait(min(0.5, until - time.monotonic()))
             self.board.beat()
             self.watch(replace=False)
@@ -196,6 +182,10 @@ class Supervisor(Sentinel):  # type: ignore[misc]
         self.kill_children()
         self.membership.renew()
         self.broker = self._new_broker()
+        for seat in self.seats:  # nothing that was meant for the former self shall be read
+            seat.mailbox.close()
+            seat.mailbox = Mailbox()
+        self.task_queue = Outbox(self.board, [seat.mailbox for seat in self.seats])
         self.begin()
 
     # -- processes -------------------------------------------------------------------------
@@ -203,53 +193,34 @@ class Supervisor(Sentinel):  # type: ignore[misc]
     def spawn_cluster(self) -> None:
         """Fork all workers and the pusher."""
         for seat in self.seats:
-            self.spawn_worker(seat)
+            seat.fork(self.using, self.board, self.lifeline)
         self.pusher = self.spawn_pusher()
 
-    def spawn_worker(self, seat: Seat) -> None:
-        """Fork a worker into this seat. Its mailbox stays: a datagram socket has no lock."""
-        close_all()
-        seat.generation += 1
-        seat.overran = None
-        self.board.set_generation(seat.slot, seat.generation)
-        seat.process = fork_context().Process(
-            target=worker_process.run_worker,
-            args=(self.using, self.board, seat.slot, seat.generation, seat.mailbox, self.lifeline),
-            name=f"defer-worker-{seat.slot}",
-        )
-        seat.process.start()
-        seat.born = time.monotonic()
-        logger.debug(
-            "worker.started slot=%s generation=%s pid=%s",
-            seat.slot,
-            seat.generation,
-            seat.process.pid,
-            extra={"event": "worker.started", "slot": seat.slot},
-        )
-
     def spawn_pusher(self) -> Any:
-        """Fork django-q2's pusher with our broker and mailboxes."""
+        """Fork django-q2's pusher with our broker and mailboxes; None where that failed."""
         close_all()
         process = fork_context().Process(
-            target=worker_process.run_pusher,
+            target=run_pusher,
             args=(self.task_queue, self.board, self.broker, self.lifeline),
             name="defer-pusher",
         )
-        process.start()
         self.pusher_born = time.monotonic()
+        if not start(process):
+            return None
         logger.debug("pusher.started pid=%s", process.pid, extra={"event": "pusher.started"})
         return process
 
     def watch(self, *, replace: bool = True) -> None:
         """Notice who died, kill who overran its time limit, replace who is missing."""
         now = time.monotonic()
+        grace = parse_duration(conf.kill_grace).total_seconds()
         for seat in self.seats:
             if seat.process is not None and not seat.process.is_alive():
-                self._bury(seat)
+                self.duties.take_back_later(seat.label, seat.bury(self.board))
             if seat.process is not None:
-                self._enforce_limit(seat, now)
-            elif replace and now - seat.born >= QUICK_DEATH:
-                self.spawn_worker(seat)
+                seat.enforce_limit(self.board, grace)
+            elif replace and now >= seat.replaceable_at:
+                seat.fork(self.using, self.board, self.lifeline)
         if self.pusher is not None and not self.pusher.is_alive():
             logger.warning(
                 "pusher.died exit_code=%s", self.pusher.exitcode, extra={"event": "pusher.died"}
@@ -273,47 +244,18 @@ class Supervisor(Sentinel):  # type: ignore[misc]
             seat.process = None
         self.pusher = None
 
+    def close(self) -> None:
+        """Close the sockets and pipes that tied the children to this process."""
+        for seat in self.seats:
+            seat.mailbox.close()
+        self.lifeline.close()
+
     def _seconds_until_replacement(self) -> float:
         """Return when the next missing child may be replaced: one that dies young, not at once."""
-        births = [seat.born for seat in self.seats if seat.process is None]
+        moments = [seat.replaceable_at for seat in self.seats if seat.process is None]
         if self.pusher is None:
-            births.append(self.pusher_born)
-        return max(0.0, min(births) + QUICK_DEATH - time.monotonic()) if births else LONGEST_ROUND
-
-    def _bury(self, seat: Seat) -> None:
-        """Take note of a worker's end; what it held is taken back at the next database work."""
-        exit_code = seat.process.exitcode
-        seat.process.join()
-        seat.process = None
-        failure = failure_of_exit(exit_code)
-        cell = self.board.read(seat.slot)
-        if seat.overran is not None and cell is not None and cell.claim_id == seat.overran:
-            failure = Failure(
-                outcome=Outcome.TIMED_OUT,
-                error_class="TimeLimitExceeded",
-                error_message="killed: it went on after its max_duration and the grace",
-                exit_code=failure.exit_code,
-                signal=failure.signal,
-            )
-        if exit_code != 0:
-            logger.warning(
-                "worker.died slot=%s exit_code=%s %s",
-                seat.slot,
-                exit_code,
-                failure.signal,
-                extra={"event": "worker.died", "slot": seat.slot, "exit_code": exit_code},
-            )
-        self.duties.take_back_later(seat.label, failure)
-
-    def _enforce_limit(self, seat: Seat, now: float) -> None:
-        """Kill a worker that is still at the same claim when limit and grace are over."""
-        cell = self.board.read(seat.slot)
-        grace = parse_duration(conf.kill_grace).total_seconds()
-        if cell is None or cell.generation != seat.generation or not cell.deadline:
-            return
-        if now > cell.deadline + grace and seat.overran is None:
-            seat.overran = cell.claim_id
-            seat.process.kill()
+            moments.append(self.pusher_born + QUICK_DEATH)
+        return max(0.0, min(moments) - time.monotonic()) if moments else LONGEST_ROUND
 
     def _end_pusher(self) -> None:
         if self.pusher is None:

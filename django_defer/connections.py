@@ -28,7 +28,9 @@ def keep_connections(*, busy_timeout: float | None = None) -> None:
     """Let connections of this process live as long as it does.
 
     Django's default CONN_MAX_AGE = 0 would reconnect for every run, and its pool is for
-    threads. `busy_timeout` (seconds) is how long SQLite may wait for its write lock.
+    threads. `busy_timeout` (seconds) is how long SQLite may wait for its write lock. A
+    transaction takes that lock when it begins: one that reads first and then writes could not
+    wait for it any more, and would fail as "locked" (IMMEDIATE, unless the project decided).
     """
     for connection in connections.all():
         connection.close()
@@ -40,8 +42,10 @@ def keep_connections(*, busy_timeout: float | None = None) -> None:
             options.pop("pool", None)
             options.setdefault("connect_timeout", 5)
             options.setdefault("tcp_user_timeout", 5000)
-        elif connection.vendor == "sqlite" and busy_timeout is not None:
-            options["timeout"] = busy_timeout
+        elif connection.vendor == "sqlite":
+            options["transaction_mode"] = options.get("transaction_mode") or "IMMEDIATE"
+            if busy_timeout is not None:
+                options["timeout"] = busy_timeout
 
 
 def is_busy(error: Exception, using: str) -> bool:
@@ -143,6 +147,8 @@ def persistently(using: str, action: Callable[[], T], *, give_up: Callable[[], b
             return action()
         except UNREACHABLE as error:
             if is_busy(error, using):
+                if give_up():
+                    raise
                 time.sleep(BUSY_PAUSE)
                 continue
             drop(using)

@@ -158,13 +158,22 @@ class DatabaseDuties:
 
     def _take_back(self) -> None:
         if self._release:
-            self._news = bool(release(self._held())) or self._news
-            self._release = False
+            self._release_unstarted()
         while self._dead_workers:
             worker, failure = self._dead_workers[0]
             released, lost = take_back(self.using, self.membership.id, worker, failure)
             self._dead_workers.pop(0)
             self._news = self._news or bool(released or lost)
+
+    def _release_unstarted(self) -> None:
+        """Give back what is claimed and no worker is at.
+
+        What one is at may read "claimed" too: a database crash takes starts back.
+        """
+        at_hand = self.board.claims_at_hand()
+        if at_hand is not None:  # else at the next round
+            self._news = bool(release(self._held().exclude(claim_id__in=at_hand))) or self._news
+            self._release = False
 
     def _release_stranded(self) -> None:
         """Give back claims that no worker is at: the pusher died before it handed them over, or
@@ -186,7 +195,7 @@ class DatabaseDuties:
         return Run.objects.using(self.using).held_by(self.membership.id)
 
     def _nothing_left(self) -> bool:
-        """Say, in one query, whether nothing is claimable and nothing held by this cluster."""
+        """Say, in one query, whether nothing is claimable, due or held by this cluster."""
         member = self.membership
         queues = Queue.objects.using(self.using).filter(paused_at__isnull=False)
         functions = BackgroundFunction.objects.using(self.using).paused()
@@ -197,7 +206,8 @@ class DatabaseDuties:
             & ~Q(function__in=functions.values("key"))
         )
         held = Q(state__in=ACTIVE, cluster=member.id)
-        return not Run.objects.using(self.using).filter(claimable | held).exists()
+        due = Q(state=State.SCHEDULED, run_after__lte=DatabaseNow())
+        return not Run.objects.using(self.using).filter(claimable | held | due).exists()
 
     _news = False
 

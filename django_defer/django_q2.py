@@ -17,6 +17,7 @@ with warnings.catch_warnings():
     from django_q.cluster import Sentinel, get_mp_context
     from django_q.conf import Conf
     from django_q.pusher import pusher
+    from django_q.signals import post_execute_in_worker, post_spawn, pre_execute
     from django_q.signing import SignedPackage
     from django_q.worker import worker
 
@@ -29,6 +30,7 @@ __all__ = [
     "fork_context",
     "new_timer",
     "pusher",
+    "silence_signals",
     "worker",
 ]
 
@@ -45,6 +47,14 @@ def configure(*, workers: int) -> None:
     Conf.CPU_AFFINITY = 0
     Conf.DAEMONIZE_WORKERS = False
     logging.getLogger("django-q").setLevel(logging.CRITICAL + 1)
+
+
+def silence_signals() -> None:
+    """Send no signal of django-q2 from this process: a project's receivers expect its own tasks,
+    and one that raises would end each worker before it executes anything."""
+    for sent in (post_spawn, pre_execute, post_execute_in_worker):
+        sent.receivers = []
+        sent.sender_receivers_cache.clear()
 
 
 def fork_context() -> Any:

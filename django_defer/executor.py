@@ -104,14 +104,28 @@ class Executor:
                 self.report_late(started)
 
     def call(self, function: Function[Any, Any], started: Started) -> bool:
-        """Call the function and write its result; an atomic one in the same transaction."""
+        """Call the function and write its result; an atomic one in the same transaction.
+
+        The board shows a deadline until both are done, so that the supervisor also ends what
+        hangs in a commit's hooks.
+        """
         args, kwargs = read_call(function, started.args)
-        if function.options.atomic:
-            self.call_atomically(function, started, args, kwargs)
-            self.tidy()
-            return True
-        result = self.body(function, started, args, kwargs)
+        limit = function.options.max_duration.total_seconds()
+        self.show(started.claim, time.monotonic() + limit)
+        try:
+            with only_in_this_process(), running(_current(started)):
+                if function.options.atomic:
+                    self.call_atomically(function, started, args, kwargs)
+                else:
+                    result = self.body(function, args, kwargs)
+        except BaseException:
+            cancel_queries()
+            raise
+        finally:
+            self.show(started.claim, 0.0)
         self.tidy()
+        if function.options.atomic:
+            return True
         return bool(
             self.persist(
                 lambda: (
@@ -128,28 +142,16 @@ class Executor:
         with ExitStack() as stack:
             enter_atomic(stack, self.using)
             savepoints = list(connections[self.using].savepoint_ids)
-            result = self.body(function, started, args, kwargs)
+            result = self.body(function, args, kwargs)
             if connections[self.using].savepoint_ids != savepoints:
                 raise TransactionManagementError("The function left a transaction open.")
             if not attempts.succeed(self.using, started, result):
                 raise ClaimLost
 
-    def body(self, function: Function[Any, Any], started: Started, args: Any, kwargs: Any) -> str:
+    def body(self, function: Function[Any, Any], args: Any, kwargs: Any) -> str:
         """Call the function within its time limit; return what it returned, as JSON."""
-        limit = function.options.max_duration.total_seconds()
-        self.show(started.claim, time.monotonic() + limit)
-        try:
-            with (
-                only_in_this_process(),
-                running(_current(started)),
-                self.interrupts.limited(limit),
-            ):
-                value = self.interrupts.call(function.function, *args, **kwargs)
-        except BaseException:
-            cancel_queries()
-            raise
-        finally:
-            self.show(started.claim, 0.0)
+        with self.interrupts.limited(function.options.max_duration.total_seconds()):
+            value = self.interrupts.call(function.function, *args, **kwargs)
         return write_result(function, value)
 
     def record_failure(
@@ -183,7 +185,8 @@ class Executor:
         )
         if not written:
             if self.persist(lambda: self.was_written(started, {State.SUCCEEDED})):
-                self.tell("run.succeeded", started, seconds)  # its commit went through after all
+                self.report_after_commit(started, error)
+                self.tell("run.succeeded", started, seconds)
             else:
                 self.report_late(started)
             return
@@ -227,6 +230,18 @@ class Executor:
             attempt=started.claim.attempt,
             seconds=seconds,
             **facts,
+        )
+
+    def report_after_commit(self, started: Started, error: BaseException) -> None:
+        """Say what went wrong after the run's own commit: a hook of it, or the answer to it."""
+        logger.error(
+            "run.hook_failed %s run=%s: committed, then %s: %s",
+            started.function,
+            started.claim.run_id,
+            type(error).__name__,
+            error,
+            exc_info=error,
+            extra={"event": "run.hook_failed", "run_id": str(started.claim.run_id)},
         )
 
     def report_late(self, started: Started) -> None:

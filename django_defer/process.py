@@ -61,9 +61,17 @@ def ignore_stop_signals() -> None:
     """Leave SIGTERM and SIGINT to the supervisor, also when the whole group gets them.
 
     A handler that does nothing, not SIG_IGN: programs that a function starts would inherit that.
+    Processes that a function forks get the usual handlers back.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda signum, frame: None)
     for number in (signal.SIGALRM, signal.SIGCHLD, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
+    os.register_at_fork(after_in_child=_restore_stop_signals)
+
+
+def _restore_stop_signals() -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django_defer.board import Board
 from django_defer.broker import RunBroker
 from django_defer.connections import WORKER_BUSY_TIMEOUT, Freshness, keep_connections
-from django_defer.django_q2 import new_timer, pusher, worker
+from django_defer.django_q2 import new_timer, pusher, silence_signals, worker
 from django_defer.executor import Executor, install
 from django_defer.interrupts import Interrupts
 from django_defer.mailbox import Inbox, Mailbox, Outbox
@@ -36,6 +36,7 @@ def run_worker(
     """Be a worker: execute claims from the mailbox until told to stop."""
     lifeline.hold()
     ignore_stop_signals()
+    silence_signals()
     keep_connections(busy_timeout=WORKER_BUSY_TIMEOUT)
     inbox = Inbox(board, slot, generation, mailbox)
     install(

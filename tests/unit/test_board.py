@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import select
-import struct
+import signal
 import time
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
+from django_defer import board as board_module
 from django_defer.board import STALE_AFTER, Board, Cell, Doing
 
 
@@ -77,12 +78,39 @@ def test_a_worker_that_was_killed_while_writing_is_unreadable_until_the_next_wri
     board: Board,
 ) -> None:
     show(board, 0, Doing.IDLE)
-    sequence = struct.unpack_from("@I", board._memory, board._cell(0))[0]
-    struct.pack_into("@I", board._memory, board._cell(0), sequence + 1)
+    board._numbers[board._at(0, board_module._SEQUENCE) // 4] += 1
     assert board.read(0) is None
     assert board.idle_slots() == []
     show(board, 0, Doing.BUSY, generation=2)
     assert read(board).generation == 2
+
+
+def test_no_reader_ever_sees_half_of_what_is_being_written(board: Board) -> None:
+    """One process writes all the time while another reads: a torn read would show within ms."""
+    claims = [UUID(int=0x01010101010101010101010101010101 * n) for n in (1, 2)]
+    writer = os.fork()
+    if not writer:
+        while True:
+            for number, claim in enumerate(claims, start=1):
+                board.beat()
+                board.set_generation(0, 0x01010101 * number)
+                board.write(0, generation=number, doing=Doing.BUSY, done=number, claim_id=claim)
+    try:
+        until = time.monotonic() + 0.5
+        seen = set()
+        while time.monotonic() < until:
+            assert not board.is_stale
+            assert not board.is_stopping
+            assert board.generation(0) in (0, 0x01010101, 0x02020202)
+            cell = board.read(0)
+            if cell is not None and cell.pid:
+                assert cell.claim_id == claims[cell.generation - 1]
+                assert cell.done == cell.generation
+                seen.add(cell.generation)
+        assert seen == {1, 2}
+    finally:
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
 
 
 def test_a_worker_is_idle_when_it_says_so_and_has_taken_all_it_was_given(board: Board) -> None:

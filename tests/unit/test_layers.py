@@ -36,7 +36,7 @@ process django_q2 board interrupts
 mailbox
 broker executor
 membership worker_process
-database_duties
+database_duties seats
 cluster
 console
 serve

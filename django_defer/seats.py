@@ -1,0 +1,119 @@
+"""A seat of the pool: the worker process that sits in it, from its fork to its end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from django_defer.attempts import Failure
+from django_defer.connections import close_all
+from django_defer.django_q2 import fork_context
+from django_defer.mailbox import Mailbox
+from django_defer.reap import failure_of_exit
+from django_defer.states import Outcome
+from django_defer.worker_process import run_worker
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from django_defer.board import Board
+    from django_defer.process import Lifeline
+
+logger = logging.getLogger(__name__)
+
+QUICK_DEATH: Final = 1.0  # a child that lived shorter than this (s) is replaced only then
+
+
+@dataclass(slots=True)
+class Seat:
+    """A slot of the pool. Its mailbox outlives its workers: a datagram socket has no lock."""
+
+    slot: int
+    mailbox: Mailbox = field(default_factory=Mailbox)
+    generation: int = 0
+    process: Any = None
+    born: float = 0.0
+    overran: UUID | None = None  # the claim for whose time limit it was killed
+
+    @property
+    def label(self) -> str:
+        """What the run's `worker` column says."""
+        return f"{self.slot}.{self.generation}"
+
+    @property
+    def replaceable_at(self) -> float:
+        """When an empty seat may be taken again (monotonic): not at once by one that dies young."""
+        return self.born + QUICK_DEATH
+
+    def fork(self, using: str, board: Board, lifeline: Lifeline) -> None:
+        """Fork a worker into this seat; where the machine can't, the seat stays empty for now."""
+        close_all()
+        self.generation += 1
+        self.overran = None
+        self.born = time.monotonic()
+        board.set_generation(self.slot, self.generation)
+        process = fork_context().Process(
+            target=run_worker,
+            args=(using, board, self.slot, self.generation, self.mailbox, lifeline),
+            name=f"defer-worker-{self.slot}",
+        )
+        if start(process):
+            self.process = process
+            logger.debug(
+                "worker.started slot=%s generation=%s pid=%s",
+                self.slot,
+                self.generation,
+                process.pid,
+                extra={"event": "worker.started", "slot": self.slot},
+            )
+
+    def enforce_limit(self, board: Board, grace: float) -> None:
+        """Kill a worker that is still at the same claim when its limit and the grace are over."""
+        cell = board.read(self.slot)
+        if cell is None or cell.generation != self.generation or not cell.deadline:
+            return
+        if time.monotonic() > cell.deadline + grace and self.overran is None:
+            self.overran = cell.claim_id
+            self.process.kill()
+
+    def bury(self, board: Board) -> Failure:
+        """Empty the seat after its worker's end; return how what it held has failed."""
+        exit_code = self.process.exitcode
+        self.process.join()
+        self.process = None
+        failure = failure_of_exit(exit_code)
+        cell = board.read(self.slot)
+        if self.overran is not None and cell is not None and cell.claim_id == self.overran:
+            failure = Failure(
+                outcome=Outcome.TIMED_OUT,
+                error_class="TimeLimitExceeded",
+                error_message="killed: it went on after its max_duration and the grace",
+                exit_code=failure.exit_code,
+                signal=failure.signal,
+            )
+        if exit_code != 0:
+            logger.warning(
+                "worker.died slot=%s exit_code=%s %s",
+                self.slot,
+                exit_code,
+                failure.signal,
+                extra={"event": "worker.died", "slot": self.slot, "exit_code": exit_code},
+            )
+        return failure
+
+
+def start(process: Any) -> bool:
+    """Fork it. False: the machine has no room for another process now, and that is logged."""
+    try:
+        process.start()
+    except OSError as error:
+        logger.error(
+            "process.not_started %s: %s",
+            process.name,
+            error,
+            extra={"event": "process.not_started"},
+        )
+        return False
+    return True
