@@ -68,10 +68,27 @@ def ignore_stop_signals() -> None:
     for number in (signal.SIGALRM, signal.SIGCHLD, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
-    os.register_at_fork(after_in_child=_restore_stop_signals)
+    os.register_at_fork(
+        before=_hold_stop_signals,
+        after_in_parent=_let_stop_signals_through,
+        after_in_child=_restore_stop_signals,
+    )
+
+
+_STOP_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
+
+
+def _hold_stop_signals() -> None:
+    """Keep one that is sent right after a fork until the child has its handlers."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+
+
+def _let_stop_signals_through() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
 
 
 def _restore_stop_signals() -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    _let_stop_signals_through()

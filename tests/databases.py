@@ -68,7 +68,7 @@ def _sqlite(alias: str, name: str | None) -> dict[str, Any]:
     return {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": name or str(path),
-        "OPTIONS": SQLITE_OPTIONS,
+        "OPTIONS": {} if os.environ.get("DEFER_TEST_SQLITE_BARE") else SQLITE_OPTIONS,
         "TEST": {"NAME": str(path)},
     }
 

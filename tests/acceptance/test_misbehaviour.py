@@ -6,11 +6,13 @@ Each test asks the same worker for another run afterwards, and that it is really
 from __future__ import annotations
 
 import re
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.harness import outcomes, wait_for_end
+from django_defer.models import Run
+from tests.acceptance.harness import PATIENCE, outcomes, wait_for_end, wait_until_all_ended
 from tests.testapp import defer as functions
 from tests.testapp.models import Effect
 
@@ -128,3 +130,43 @@ def test_a_run_whose_end_cannot_be_recorded_does_not_stay_running(tree: Tree, tr
     assert (run.state, run.losses) == ("failed", 3)
     assert tree.said("run.unrecorded") == 3
     assert functions.add(1).get_result("30s") == 2
+
+
+# -- what happens after an atomic run's commit ---------------------------------------------------
+
+
+def test_a_commit_hook_that_fails_is_told_and_takes_nothing_back(trees: Trees) -> None:
+    tree = trees("--workers", "1")
+    trees.may_say.append("Traceback")
+    run = functions.commit_with_hook("fails")
+    assert wait_for_end(run).state == "succeeded"
+    tree.wait_for_log("run.hook_failed testapp.commit_with_hook")
+    tree.wait_for_log("ValueError: after the commit")
+    assert Effect.objects.filter(name="committed").count() == 1
+    assert functions.add(1, 1).get_result(timeout=PATIENCE) == 2
+
+
+def test_a_commit_hook_that_hangs_is_ended_with_its_worker(trees: Trees) -> None:
+    tree = trees("--workers", "1", defer={"KILL_GRACE": "0.5s"})
+    run = functions.commit_with_hook("hangs")
+    tree.wait_for_log("worker.died")
+    assert functions.add(1, 1).get_result(timeout=PATIENCE) == 2
+    run.refresh_from_db()
+    assert (run.state, run.attempt) == ("succeeded", 1)
+    assert Effect.objects.filter(name="committed").count() == 1
+
+
+def test_a_run_that_a_commit_hook_enqueues_is_a_child_of_the_run(trees: Trees) -> None:
+    trees("--workers", "1")
+    run = wait_for_end(functions.commit_with_hook("enqueues"))
+    wait_until_all_ended()
+    assert Run.objects.get(label="from the hook").parent_id == run.pk
+
+
+# -- processes of its own ------------------------------------------------------------------------
+
+
+def test_a_process_that_a_function_forks_can_be_ended_with_sigterm(trees: Trees) -> None:
+    trees("--workers", "1")
+    run = functions.terminate_a_forked_process()
+    assert run.get_result(timeout=PATIENCE) == -signal.SIGTERM

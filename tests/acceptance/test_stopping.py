@@ -14,10 +14,12 @@ from tests.acceptance.harness import (
     is_alive,
     outcomes,
     state_of,
+    wait_for_end,
     wait_for_state,
     wait_until,
 )
 from tests.testapp import defer as functions
+from tests.testapp.models import Effect
 
 if TYPE_CHECKING:
     from tests.acceptance.harness import Trees
@@ -104,3 +106,32 @@ def test_a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice(trees
         run.wait("30s")
         assert (run.state, run.attempt) == ("succeeded", 1)
     assert {str(run.cluster) for run in runs} == {*old.cluster_ids, *new.cluster_ids}
+
+
+def test_a_stop_gives_back_nothing_that_runs_also_if_a_database_crash_took_its_start_back(
+    trees: Trees,
+) -> None:
+    """After a crash of the database, the row of a run that runs may say "claimed" again."""
+    tree = trees("--workers", "1")
+    run = functions.sleep(3, "slept")
+    wait_until(lambda: Effect.objects.filter(name="slept").exists())
+    Run.objects.filter(pk=run.pk).update(state="claimed", started_at=None)
+    successor = trees("--workers", "1")
+    tree.send(signal.SIGTERM)
+    assert tree.exit_code() == 0
+    wait_for_end(run)
+    assert (run.state, run.attempt) == ("succeeded", 1)
+    details = list(Effect.objects.order_by("pk").values_list("detail", flat=True))
+    assert len(details) == 2
+    assert not successor.said("run.started")
+
+
+def test_a_pusher_that_dies_takes_nothing_away_from_a_worker_that_is_at_it(trees: Trees) -> None:
+    tree = trees("--workers", "1")
+    run = functions.sleep(2, "slept")
+    wait_until(lambda: Effect.objects.filter(name="slept").exists())
+    Run.objects.filter(pk=run.pk).update(state="claimed", started_at=None)
+    tree.kill(tree.pusher)
+    wait_for_end(run)
+    assert (run.state, run.attempt) == ("succeeded", 1)
+    assert Effect.objects.count() == 2

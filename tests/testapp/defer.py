@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -348,3 +349,39 @@ def fan_out(children: int) -> None:
 def always_fail_for_now() -> None:
     """Fail; the retry is an hour away."""
     raise ConnectionError("not now")
+
+
+@defer(atomic=True, max_duration="1s", retry=False)
+def commit_with_hook(kind: str) -> None:
+    """Leave an effect, and a hook that fails, hangs or enqueues once it is committed."""
+    Effect.objects.create(name="committed", detail=kind)
+
+    def hook() -> None:
+        if kind == "fails":
+            raise ValueError("after the commit")
+        if kind == "hangs":
+            time.sleep(60)
+        noop.using(label="from the hook")()
+
+    transaction.on_commit(hook)
+
+
+@defer(retry=False)
+def terminate_a_forked_process() -> int | None:
+    """Fork a process by multiprocessing and end it with SIGTERM; return its exit code."""
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    child.terminate()
+    child.join(5)
+    exit_code = child.exitcode
+    child.kill()
+    return exit_code
+
+
+@defer(retry=False)
+def read_then_write(name: str) -> None:
+    """Count up, reading before writing in one transaction."""
+    with transaction.atomic():
+        effect = Effect.objects.select_for_update().get(name=name)
+        time.sleep(0.002)
+        Effect.objects.filter(pk=effect.pk).update(detail=str(int(effect.detail) + 1))
