@@ -17,7 +17,7 @@ from django.db import connections, transaction
 from django.db.models import F
 
 from django_defer.claims import Claim
-from django_defer.clock import DatabaseNow, as_instant
+from django_defer.clock import SQL_NOW, DatabaseNow, as_instant
 from django_defer.exceptions import TimeLimitExceeded
 from django_defer.models import Attempt, Run
 from django_defer.statements import execute
@@ -230,10 +230,7 @@ def _outcome(failure: Failure, *, retried: bool) -> Outcome:
 
 def _sql(template: str, using: str, **parts: str) -> str:
     """Fill in the table and the clock of this database."""
-    if connections[using].vendor == "postgresql":
-        now = "clock_timestamp()"
-    else:
-        now = "(strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now') || '000')"
+    now = SQL_NOW[connections[using].vendor]
     return template.format(run=Run._meta.db_table, now=now, **parts)
 
 

@@ -1,4 +1,4 @@
-"""Claim queued runs for idle workers, and give claims back.
+"""Claim queued runs for idle workers.
 
 A claim is a durable commit that writes who has the run (`claim_id`, cluster, worker) and the
 attempt number it reserves. It takes only functions that this code knows, and only while its own

@@ -7,7 +7,7 @@ and UTC text with six decimals on SQLite, so that text order is time order.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 from zoneinfo import ZoneInfo
 
 from django.db import connections, models
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 SQLITE_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
+SQL_NOW: Final = {  # for a statement with parameters, if only an empty list of them
+    "postgresql": "clock_timestamp()",
+    "sqlite": "(strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now') || '000')",  # it knows milliseconds
+}
 LONGEST_OFFSET = timedelta(days=36_525)  # no database, and no Python, counts years for ever
 
 
@@ -91,19 +95,19 @@ class DatabaseNow(Expression):
     def as_sqlite(
         self, compiler: object, connection: BaseDatabaseWrapper, **context: Any
     ) -> tuple[str, list[Any]]:
-        """Read SQLite's clock, which knows milliseconds."""
+        """Read SQLite's clock."""
         if not self.offset:
-            return "(strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now') || '000')", []
+            return SQL_NOW["sqlite"], []
         seconds = f"{self.offset.total_seconds():+.3f} seconds"
-        return "(strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', %s) || '000')", [seconds]
+        return SQL_NOW["sqlite"].replace("'now'", "'now', %s"), [seconds]
 
     def as_postgresql(
         self, compiler: object, connection: BaseDatabaseWrapper, **context: Any
     ) -> tuple[str, list[Any]]:
         """Read PostgreSQL's clock: clock_timestamp() moves on inside a transaction."""
         if not self.offset:
-            return "clock_timestamp()", []
-        return "(clock_timestamp() + %s)", [self.offset]
+            return SQL_NOW["postgresql"], []
+        return f"({SQL_NOW['postgresql']} + %s)", [self.offset]
 
     def as_sql(self, compiler: object, connection: BaseDatabaseWrapper) -> NoReturn:
         """Refuse other databases; `manage.py check` says so first."""
@@ -115,8 +119,7 @@ def database_now(using: str) -> datetime:
     connection = connections[using]
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
-            cursor.execute("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')")
-            text = cursor.fetchone()[0]
-            return datetime.strptime(text, SQLITE_FORMAT).replace(tzinfo=UTC)
+            cursor.execute(f"SELECT {SQL_NOW['sqlite']}", [])
+            return as_instant(cursor.fetchone()[0], connection)
         cursor.execute("SELECT extract(epoch FROM clock_timestamp())")
         return datetime.fromtimestamp(float(cursor.fetchone()[0]), tz=UTC)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import itertools
 import logging
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
@@ -61,14 +63,31 @@ def insert(run: Run) -> Run:
     if other is None:
         _insert(run, using)
         return run
-    state, run.state = run.state, None  # type: ignore[assignment]
-
-    def insert_later() -> None:
-        run.state = state
-        _insert(run, using)
-
-    transaction.on_commit(insert_later, using=other)
+    transaction.on_commit(partial(_insert_later, run, run.state, using), using=other)
+    run.state, run.enqueued_after = None, (other, threading.get_ident())  # type: ignore[assignment]
     return run
+
+
+def _insert_later(run: Run, state: str, using: str) -> None:
+    run.state, run.enqueued_after = state, None
+    _insert(run, using)
+
+
+def is_pending(run: Run) -> bool:
+    """Say whether the INSERT of this run still waits for the commit of another database.
+
+    False: that was rolled back. Another thread's transaction can't be looked at and counts as open.
+    """
+    if run.enqueued_after is None:
+        return False
+    alias, thread = run.enqueued_after
+    if thread != threading.get_ident():
+        return True
+    callbacks = (entry[1] for entry in connections[alias].run_on_commit)
+    return any(
+        isinstance(each, partial) and each.func is _insert_later and each.args[0] is run
+        for each in callbacks
+    )
 
 
 async def aenqueue(
@@ -115,7 +134,10 @@ def build_run(
     """Check the call and return the row it will be, not yet saved."""
     if not function.is_discoverable:
         raise NotDiscoverable(function.key, function.module, home_for(function.module))
-    function.signature.bind(*args, **kwargs)
+    try:
+        function.signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{function.key}() {error}") from None
     own = function.options
     run = Run(
         function_id=function.key,
@@ -148,8 +170,6 @@ def inherit(run: Run) -> None:
 
 
 def _insert(run: Run, using: str) -> None:
-    blocks = connections[using].atomic_blocks
-    run.enqueued_in = blocks[0] if blocks else None
     with _explained():
         run.save(using=using)
     announce(using)

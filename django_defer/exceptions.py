@@ -7,7 +7,9 @@ Every message says what to do next; the facts behind it are attributes. `TimeLim
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
+
+UNDEFINED_TABLE: Final = "42P01"  # PostgreSQL's code for it
 
 
 class DeferError(Exception):
@@ -68,7 +70,8 @@ class UnserializableValue(DeferError, TypeError):
         self.where, self.instead = where, instead
         kind = type(value)
         super().__init__(
-            f"{where} is a {kind.__module__}.{kind.__qualname__}, which cannot be stored; {instead}"
+            f"{where} is of type {kind.__module__}.{kind.__qualname__}, which cannot be stored; "
+            f"{instead}"
         )
 
 
@@ -138,9 +141,11 @@ class NotMigrated(DeferError):
     @staticmethod
     def explains(error: Exception) -> bool:
         """Say whether a database error means this."""
-        text = str(error)
-        missing = "no such table" in text or "does not exist" in text
-        return missing and "django_defer_" in text
+        text = str(error)  # PostgreSQL's is in the server's language; its code is not
+        is_missing = (
+            getattr(error.__cause__, "sqlstate", None) == UNDEFINED_TABLE or "no such table" in text
+        )
+        return is_missing and "django_defer_" in text
 
 
 class CalledInEventLoop(DeferError):
@@ -183,6 +188,27 @@ class RunNotRerunnable(RunError):
     """`rerun()` on a run that has not ended."""
 
     advice = "only a run that has ended can be run again; wait for it or cancel it"
+
+
+class RunNotEnqueued(RunError):
+    """A verb on a run whose INSERT waits for another database's commit, or will never be.
+
+    `alias` is that database.
+    """
+
+    def __init__(self, run_id: Any, alias: str, *, is_pending: bool) -> None:
+        self.run_id, self.state, self.alias = run_id, "None", alias
+        if is_pending:
+            message = (
+                f"Run {run_id} is not enqueued yet (state None): it waits for the commit of the "
+                f"transaction on {alias!r}. Do this after that commit."
+            )
+        else:
+            message = (
+                f"Run {run_id} was never enqueued (state None): the transaction on {alias!r} "
+                f"that it waited for was rolled back."
+            )
+        DeferError.__init__(self, message)
 
 
 class ResultNotReady(RunError):

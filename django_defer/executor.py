@@ -106,21 +106,16 @@ class Executor:
     def call(self, function: Function[Any, Any], started: Started) -> bool:
         """Call the function and write its result; an atomic one in the same transaction.
 
-        The board shows a deadline until both are done, so that the supervisor also ends what
-        hangs in a commit's hooks.
+        The board shows a deadline from the call until both are done, so that the supervisor also
+        ends what hangs in a commit's hooks.
         """
         args, kwargs = read_call(function, started.args)
-        limit = function.options.max_duration.total_seconds()
-        self.show(started.claim, time.monotonic() + limit)
         try:
-            with only_in_this_process(), running(_current(started)):
+            with running(_current(started)):
                 if function.options.atomic:
                     self.call_atomically(function, started, args, kwargs)
                 else:
-                    result = self.body(function, args, kwargs)
-        except BaseException:
-            cancel_queries()
-            raise
+                    result = self.body(function, started, args, kwargs)
         finally:
             self.show(started.claim, 0.0)
         self.tidy()
@@ -142,16 +137,22 @@ class Executor:
         with ExitStack() as stack:
             enter_atomic(stack, self.using)
             savepoints = list(connections[self.using].savepoint_ids)
-            result = self.body(function, args, kwargs)
+            result = self.body(function, started, args, kwargs)
             if connections[self.using].savepoint_ids != savepoints:
                 raise TransactionManagementError("The function left a transaction open.")
             if not attempts.succeed(self.using, started, result):
                 raise ClaimLost
 
-    def body(self, function: Function[Any, Any], args: Any, kwargs: Any) -> str:
+    def body(self, function: Function[Any, Any], started: Started, args: Any, kwargs: Any) -> str:
         """Call the function within its time limit; return what it returned, as JSON."""
-        with self.interrupts.limited(function.options.max_duration.total_seconds()):
-            value = self.interrupts.call(function.function, *args, **kwargs)
+        limit = function.options.max_duration.total_seconds()
+        self.show(started.claim, time.monotonic() + limit)
+        try:
+            with only_in_this_process(), self.interrupts.limited(limit):
+                value = self.interrupts.call(function.function, *args, **kwargs)
+        except BaseException:
+            cancel_queries()  # before the transaction's end, which would need the connection
+            raise
         return write_result(function, value)
 
     def record_failure(

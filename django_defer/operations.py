@@ -15,13 +15,14 @@ from django_defer.call_options import CallOptions
 from django_defer.clock import DatabaseNow, database_now
 from django_defer.conf import conf
 from django_defer.durations import parse_duration
-from django_defer.enqueue import build_run, inherit, insert
-from django_defer.event_loop import refuse_event_loop
+from django_defer.enqueue import build_run, inherit, insert, is_pending
+from django_defer.event_loop import in_thread, refuse_event_loop
 from django_defer.exceptions import (
     InvalidOption,
     ResultNotReady,
     ResultUnavailable,
     RunNotCancellable,
+    RunNotEnqueued,
     RunNotRerunnable,
     RunNotReschedulable,
     WaitInsideTransaction,
@@ -36,6 +37,21 @@ from django_defer.transitions import reschedule as move_to
 from django_defer.wakeup import announce
 
 POLL = (0.01, 0.5)  # seconds between two looks while waiting: first, most
+
+# A row that we see was written by a transaction that is over, or by our own, and each savepoint of
+# ours is a transaction with an id after ours. `xmin` is the writer's id without the upper half.
+IS_UNCOMMITTED = """
+SELECT CASE
+    WHEN after >= 1::bigint << 31 THEN false  -- before, rather: ids go round
+    WHEN own + after >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint THEN true
+    ELSE pg_xact_status((own + after)::text::xid8) = 'in progress'
+END
+FROM (
+    SELECT own, (xmin::text::bigint - own) & ((1::bigint << 32) - 1) AS after
+    FROM {table}, (SELECT pg_current_xact_id_if_assigned()::text::bigint AS own) AS current
+    WHERE id = %s
+) AS row
+"""
 
 
 def run_now(
@@ -61,6 +77,7 @@ def pause(target: Any, *, reason: str = "", until: datetime | None = None, actor
 
     With `until` (an aware datetime), a worker ends the pause then, to within a few seconds.
     """
+    refuse_event_loop(".pause()")
     using = str(conf.database)
     values: dict[str, Any] = {
         "paused_at": DatabaseNow(),
@@ -83,6 +100,7 @@ def resume(target: Any, *, actor: str = "") -> None:
 
     What is not paused stays as it is: a slot that is due now must not be passed over.
     """
+    refuse_event_loop(".resume()")
     _end_pause(target, type(target).objects.filter(paused_at__isnull=False))
     target.refresh_from_db()
 
@@ -124,14 +142,19 @@ def _end_pause(target: Any, still: models.QuerySet[Any]) -> None:
 
 def pause_queue(name: str, **how: Any) -> Queue:
     """Pause a queue by name: its runs stay where they are and nobody claims them."""
+    refuse_event_loop(".pause_queue()")
     queue, _ = Queue.objects.get_or_create(name=name)
     pause(queue, **how)
     return queue
 
 
+apause, aresume, apause_queue = in_thread(pause), in_thread(resume), in_thread(pause_queue)
+
+
 def cancel(run: Run, *, actor: str = "", reason: str = "") -> None:
     """Cancel a run that has not started: immediate and final."""
     refuse_event_loop(".cancel()")
+    _refuse_not_enqueued(run)
     by = f"cancelled by {actor}" if actor else "cancelled"
     text = f"{reason} ({by})" if reason and actor else reason or by
     if not cancel_waiting(_alias(run), run.pk, text):
@@ -143,6 +166,7 @@ def cancel(run: Run, *, actor: str = "", reason: str = "") -> None:
 def reschedule(run: Run, when: datetime | None = None, *, actor: str = "") -> None:
     """Let a waiting run wait until `when` (an aware datetime), or make it due now."""
     refuse_event_loop(".reschedule()")
+    _refuse_not_enqueued(run)
     if when is not None and when.tzinfo is None:
         raise InvalidOption(f"when={when!r} has no time zone: give an aware datetime.")
     if not move_to(_alias(run), run.pk, when):
@@ -155,6 +179,7 @@ def reschedule(run: Run, when: datetime | None = None, *, actor: str = "") -> No
 def rerun(run: Run, *, actor: str = "") -> Run:
     """Enqueue a new run of the same function with the same stored arguments."""
     refuse_event_loop(".rerun()")
+    _refuse_not_enqueued(run)
     run.refresh_from_db()
     if run.state not in FINISHED:
         raise RunNotRerunnable(run.pk, str(run.state))
@@ -200,6 +225,7 @@ def wait(run: Run, timeout: float | str | timedelta | None = None) -> Run:
 
 def get_result(run: Run, timeout: float | str | timedelta | None = None) -> Any:
     """Wait, then return what the function returned."""
+    refuse_event_loop(".get_result()")
     wait(run, timeout)
     if run.state != State.SUCCEEDED:
         detail = run.error or run.reason
@@ -208,17 +234,32 @@ def get_result(run: Run, timeout: float | str | timedelta | None = None) -> Any:
 
 
 def _refuse_own_transaction(run: Run) -> None:
-    """Refuse to wait in the transaction that enqueued the run: no worker could see it.
+    """Refuse to wait in the transaction that enqueued or changed the run: no worker gets it.
 
     On SQLite any transaction will do: it holds the one write lock that the worker needs.
     """
     connection = connections[_alias(run)]
     if run.state is None:
+        if not is_pending(run):
+            _refuse_not_enqueued(run)
         raise WaitInsideTransaction(run.pk)
     if not connection.in_atomic_block:
         return
-    if connection.vendor == "sqlite" or run.enqueued_in is connection.atomic_blocks[0]:
+    if connection.vendor == "sqlite" or _is_uncommitted(run):
         raise WaitInsideTransaction(run.pk)
+
+
+def _is_uncommitted(run: Run) -> bool:
+    """Say whether PostgreSQL's current transaction wrote the row as it is now."""
+    with connections[_alias(run)].cursor() as cursor:
+        cursor.execute(IS_UNCOMMITTED.format(table=Run._meta.db_table), [run.pk])
+        return any(uncommitted for (uncommitted,) in cursor.fetchall())
+
+
+def _refuse_not_enqueued(run: Run) -> None:
+    """Refuse a run whose INSERT waits for the commit of another database: it has no row."""
+    if run.state is None and run.enqueued_after is not None:
+        raise RunNotEnqueued(run.pk, run.enqueued_after[0], is_pending=is_pending(run))
 
 
 def _alias(run: Run) -> str:

@@ -211,6 +211,7 @@ def leaf_for(value: object) -> Leaf | None:
 GENERAL_ADVICE: Final = "pass plain data (text, numbers, lists, dicts, dates) or a saved model"
 QUERYSET_ADVICE: Final = "pass list(qs.values_list('pk', flat=True)), or call once per item"
 FUNCTION_ADVICE: Final = "pass data, and call the function by name inside the background function"
+FILE_ADVICE: Final = "save it to a storage and pass its storage name"
 
 ADVICE: Final[dict[str, str]] = {  # by dotted name, so that nothing is imported for it
     "django.contrib.auth.models.AnonymousUser": "pass user.pk or check is_authenticated first",
@@ -222,9 +223,10 @@ ADVICE: Final[dict[str, str]] = {  # by dotted name, so that nothing is imported
     "django.http.response.HttpResponseBase": "pass what is needed of it, such as its status code",
     "django.utils.datastructures.MultiValueDict": "pass dict(value.lists())",
     "django.forms.forms.BaseForm": "pass form.cleaned_data",
-    "django.core.files.base.File": "pass its storage name, value.name",
-    "_io._IOBase": "save it to a storage and pass its storage name",
-    "tempfile._TemporaryFileWrapper": "save it to a storage and pass its storage name",
+    "django.db.models.fields.files.FieldFile": "pass its storage name, value.name",
+    "django.core.files.base.File": FILE_ADVICE,  # an upload's value.name is in no storage
+    "_io._IOBase": FILE_ADVICE,
+    "tempfile._TemporaryFileWrapper": FILE_ADVICE,
     "numpy.ndarray": "pass value.tolist()",
     "numpy.generic": "pass value.item()",
     "pandas._libs.tslibs.timestamps.Timestamp": "pass value.to_pydatetime()",
@@ -235,6 +237,9 @@ ADVICE: Final[dict[str, str]] = {  # by dotted name, so that nothing is imported
     "pathlib._local.PurePath": "pass str(value)",  # its home in Python 3.13
     "zoneinfo.ZoneInfo": "pass value.key",
     "re.Pattern": "pass value.pattern",
+    "django_defer.registry.Function": FUNCTION_ADVICE,
+    "django_defer.decorators.ConfiguredFunction": FUNCTION_ADVICE,
+    "django_defer.decorators.LazyFunction": FUNCTION_ADVICE,
     "functools.partial": FUNCTION_ADVICE,
     "builtins.function": FUNCTION_ADVICE,
     "builtins.method": FUNCTION_ADVICE,

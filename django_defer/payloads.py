@@ -21,7 +21,7 @@ from django.utils.safestring import SafeString
 
 from django_defer.conf import conf
 from django_defer.exceptions import PayloadTooLarge, UnreadablePayload, UnserializableValue
-from django_defer.payload_reading import Decoder, display, display_result, is_call
+from django_defer.payload_reading import Decoder, is_call
 from django_defer.payload_types import Refused, advice_for, is_plain, is_storable_text, leaf_for
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 __all__ = [
     "decode_call",
     "decode_result",
-    "display",
-    "display_result",
     "dumps",
     "encode_call",
     "encode_result",

@@ -233,15 +233,19 @@ def check_function(function: Any) -> None:
         )
 
 
-def check_no_required_parameters(function: Any) -> None:
-    """Refuse a scheduled function that needs arguments: nobody is there to give them."""
-    required = [
+def required_parameters(signature: inspect.Signature) -> list[str]:
+    """Return the names of the parameters without which it cannot be called."""
+    return [
         parameter.name
-        for parameter in inspect.signature(function).parameters.values()
+        for parameter in signature.parameters.values()
         if parameter.default is parameter.empty
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     ]
-    if required:
+
+
+def check_no_required_parameters(function: Any) -> None:
+    """Refuse a scheduled function that needs arguments: nobody is there to give them."""
+    if required := required_parameters(inspect.signature(function)):
         place = "{}:{}".format(*source_of(function))
         raise ImproperlyDeferred(
             f"{function.__qualname__} is a scheduled function and takes no arguments, but "

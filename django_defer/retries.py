@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Errors: TypeAlias = tuple[type[BaseException], ...]
 
-MAX_ATTEMPTS = 32_767  # a smallint column holds it
+MAX_ATTEMPTS = 30_000  # the number of an attempt is a smallint, and losses count towards it too
 
 # What the function or an operator said itself comes before what the policy lists.
 _ALWAYS_RETRIED: Errors = (Retry, TimeLimitExceeded)

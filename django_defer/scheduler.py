@@ -11,9 +11,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from django.db import OperationalError, connections
+from django.db import DatabaseError, connections
 
-from django_defer.clock import as_instant
+from django_defer.clock import SQL_NOW, as_instant
 from django_defer.connections import UNREACHABLE, persistently
 from django_defer.exceptions import NotMigrated
 from django_defer.materialise import materialise
@@ -37,10 +37,6 @@ SELECT {now},
        (SELECT min(next_slot_at) FROM {definition}
         WHERE enabled AND paused_at IS NULL AND orphaned_at IS NULL)
 """
-_NOW: Final = {
-    "postgresql": "clock_timestamp()",
-    "sqlite": "strftime('%Y-%m-%d %H:%M:%f', 'now') || '000'",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +66,12 @@ def look(using: str) -> Look:
     """Ask the database for its time and the next due instants, in one query."""
     connection = connections[using]
     sql = _LOOK.format(
-        now=_NOW[connection.vendor],
+        now=SQL_NOW[connection.vendor],
         run=Run._meta.db_table,
         definition=CronDefinition._meta.db_table,
     )
     with connection.cursor() as cursor:
-        cursor.execute(sql)
+        cursor.execute(sql, [])
         now, run, slot = cursor.fetchone()
     return Look(
         as_instant(now, connection),
@@ -132,7 +128,7 @@ def tick_if_due(using: str) -> float:
         if seen.seconds_until_next() <= 0:
             tick(using, seen.now)
             seen = look(using)
-    except OperationalError as error:
+    except DatabaseError as error:
         if NotMigrated.explains(error):
             raise NotMigrated from error
         raise

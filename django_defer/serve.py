@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from django.conf import settings
 from django.core.management.base import CommandError
 from django.db.models import Count, Min
-from django.utils import autoreload
 
 from django_defer.cluster import ClusterOptions, Supervisor
 from django_defer.conf import conf
 from django_defer.console import plain_errors
 from django_defer.models import Run
+from django_defer.registry import registry
+from django_defer.reload import restart, watch_code
 from django_defer.states import State
 from django_defer.sync import sync
 
@@ -35,11 +34,11 @@ def serve(
     count = int(conf.workers) if workers is None else workers
     if count < 1:
         raise CommandError(f"--workers {count}: write 1 or more.")
+    refuse_broken_code()
     with plain_errors():  # what is wrong is better said before anything is forked
         Run.objects.using(using).exists()
         if sync_first:
             sync(using)
-    has_changed = watch_code() if reload else None
     supervisor = Supervisor(
         ClusterOptions(
             using=using,
@@ -47,33 +46,24 @@ def serve(
             queues=queues or conf.queues,
             schedules=schedules,
             drain=drain,
-            on_round=has_changed,
+            on_round=watch_code() if reload else None,
         )
     )
     supervisor.run()
-    if has_changed is not None and not supervisor.stop_requests:
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
+    if reload and not supervisor.stop_requests:
+        restart()
     if drain:
         yield left_for_later(using)
 
 
-def watch_code() -> Callable[[], bool]:
-    """Return a function that says whether a source file changed since it was last asked."""
-    reloader = autoreload.StatReloader()
-
-    def modified() -> dict[object, float]:
-        return dict(reloader.snapshot_files())
-
-    before = modified()
-
-    def has_changed() -> bool:
-        nonlocal before
-        now = modified()
-        changed = any(before.get(file, time) != time for file, time in now.items())
-        before = now
-        return changed
-
-    return has_changed
+def refuse_broken_code() -> None:
+    """Refuse to start with modules that could not be imported, also where checks are skipped."""
+    if registry.problems:
+        wrong = "\n".join(
+            f"{problem.module}: {type(problem.error).__name__}: {problem.error}"
+            for problem in registry.problems
+        )
+        raise CommandError(f"No worker starts until this is mended:\n{wrong}")
 
 
 def left_for_later(using: str) -> str:

@@ -1,6 +1,7 @@
 """The states of a run, the outcomes of an attempt, and the moves that are allowed.
 
-`transitions` refuses every move that is not in MOVES, so this table is the whole life of a run.
+`transitions.move` refuses every move that is not in MOVES, and a test holds the statements written
+by hand (claim, start, success) to it. So this table is the whole life of a run.
 """
 
 from __future__ import annotations

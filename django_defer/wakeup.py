@@ -7,21 +7,25 @@ so a notification that was throttled away delays nothing for longer than that.
 
 from __future__ import annotations
 
+import logging
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from django.db import connections, transaction
+from django.db import Error, connections, transaction
 
 from django_defer.conf import conf
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
+logger = logging.getLogger(__name__)
+
 CHANNEL = "django_defer"
 WINDOW = 0.005  # seconds
 
 _last_sent = 0.0
+_has_warned = False
 
 
 def announce(using: str) -> None:
@@ -51,5 +55,17 @@ def _notify(using: str) -> None:
     if now - _last_sent < WINDOW:
         return
     _last_sent = now
-    with connections[using].cursor() as cursor:
-        cursor.execute(f"NOTIFY {CHANNEL}")
+    try:
+        with connections[using].cursor() as cursor:
+            cursor.execute(f"NOTIFY {CHANNEL}")
+    except Error as error:  # what it announces is committed: its caller has not failed
+        _warn(error)
+
+
+def _warn(error: Error) -> None:
+    """Say, once a process, that clusters are not woken and find work when they look themselves."""
+    global _has_warned
+    if _has_warned:
+        return
+    _has_warned = True
+    logger.warning("wakeup.failed %s", error, extra={"event": "wakeup.failed"})

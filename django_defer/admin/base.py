@@ -74,6 +74,22 @@ class ReadingAdmin(Base):
         """Nobody deletes a row by hand."""
         return False
 
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        """Let an address ask for what `list_filter` offers and for nothing else.
+
+        Django allows every column of the table. An address such as ?args__startswith=… would let
+        people read, a letter at a time, what no page shows them.
+        """
+        for each in self.get_list_filter(request):
+            if isinstance(each, type) and issubclass(each, admin.SimpleListFilter):
+                if lookup == each.parameter_name:
+                    return True
+                continue
+            field = each[0] if isinstance(each, tuple) else str(each)
+            if lookup == field or lookup.startswith(f"{field}__"):
+                return super().lookup_allowed(lookup, value, request)
+        return False
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Let the list prepare its rows."""
         return ReadingChangeList

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from django_defer.payloads import display_result
+from django_defer.payload_display import display_result
 from django_defer.registry import registry
 
 if TYPE_CHECKING:

@@ -64,18 +64,7 @@ def run_page(run: Run, links: Links, *, may_see_data: bool) -> Page:
 def latest_attempts(run: Run) -> list[Attempt]:
     """Return the latest attempts, oldest first; the one that succeeded is in the run itself."""
     rows = Attempt.objects.filter(run=run.pk).order_by("-number", "-id")[:MOST_ATTEMPTS]
-    attempts = list(rows)[::-1]
-    if run.state == State.SUCCEEDED:
-        attempts.append(
-            Attempt(
-                run_id=run.pk,
-                number=run.attempt,
-                outcome=Outcome.SUCCEEDED,
-                started_at=run.started_at,
-                finished_at=run.finished_at,
-            )
-        )
-    return attempts
+    return [*reversed(rows), *run.attempt_that_succeeded()]
 
 
 def _error(run: Run, attempts: list[Attempt]) -> Section:

@@ -6,7 +6,6 @@ themselves are those of `operations`; a verb that one of these refuses ends as a
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from django.utils.translation import gettext_lazy
 from django_defer import operations
 from django_defer.exceptions import RunNotCancellable, RunNotRerunnable
 from django_defer.models import CronDefinition, Run
-from django_defer.registry import registry
+from django_defer.registry import registry, required_parameters
 from django_defer.states import FINISHED, WAITING, State
 
 if TYPE_CHECKING:
@@ -60,13 +59,7 @@ def _refuse_run_now(target: Any) -> str:
     function = registry.find(key)
     if function is None:
         return _("%(key)s is not in the code of this web server.") % {"key": key}
-    needed = [
-        name
-        for name, parameter in function.signature.parameters.items()
-        if parameter.default is inspect.Parameter.empty
-        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    ]
-    if needed:
+    if needed := required_parameters(function.signature):
         return _("%(key)s needs arguments: %(names)s.") % {"key": key, "names": ", ".join(needed)}
     return ""
 

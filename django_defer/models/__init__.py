@@ -1,4 +1,6 @@
-"""The tables. `transitions` alone writes a run's state; `sync` alone writes what code owns."""
+"""The tables. `claims`, `transitions` and `attempts` alone write a run's state, as the moves in
+`states` allow; `sync` alone writes what code owns.
+"""
 
 from django_defer.models.clusters import Cluster
 from django_defer.models.definitions import CronDefinition

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, cast
 
@@ -86,8 +85,8 @@ class Run(models.Model):
     rerun_of = Reference("self", verbose_name=_("rerun of"), null=True, related_name="reruns")
     enqueued_by = models.CharField(_("enqueued by"), max_length=200, blank=True)
 
-    # The outermost atomic block of the transaction that enqueued it, in the process that did.
-    enqueued_in: object | None = None
+    # Where the INSERT waits for another database's commit: its alias, and the thread's id.
+    enqueued_after: tuple[str, int] | None = None
 
     objects = RunManager()
 
@@ -181,19 +180,25 @@ class Run(models.Model):
         rows: list[Attempt] = list(
             Attempt.objects.using(self._state.db).filter(run=self.pk).order_by("number", "id")
         )
-        if self.state == State.SUCCEEDED:
-            rows.append(
-                Attempt(
-                    run=self,
-                    number=self.attempt,
-                    outcome=Outcome.SUCCEEDED,
-                    started_at=self.started_at,
-                    finished_at=self.finished_at,
-                    cluster=self.cluster,
-                    worker=self.worker,
-                )
-            )
-        return rows
+        return rows + self.attempt_that_succeeded()
+
+    def attempt_that_succeeded(self) -> list[Attempt]:
+        """Return the attempt that has no row, since the run itself holds what it would say.
+
+        An empty list: the run has not succeeded.
+        """
+        if self.state != State.SUCCEEDED:
+            return []
+        attempt = Attempt(
+            run=self,
+            number=self.attempt,
+            outcome=Outcome.SUCCEEDED,
+            started_at=self.started_at,
+            finished_at=self.finished_at,
+            cluster=self.cluster,
+            worker=self.worker,
+        )
+        return [attempt]
 
     def wait(self, timeout: float | str | timedelta | None = None) -> Run:
         """Return when the run has ended, refreshed; raise ResultNotReady after `timeout`."""
@@ -248,11 +253,6 @@ class Run(models.Model):
     for _verb in (save, delete, cancel, reschedule, rerun):
         setattr(_verb, "alters_data", True)  # noqa: B010 - templates must not call these
     del _verb
-
-    @classmethod
-    def from_ids(cls, ids: Iterable[Any]) -> list[Run]:
-        """Return the runs with these ids, oldest first."""
-        return list(cls.objects.filter(pk__in=list(ids)).order_by("pk"))
 
 
 class Attempt(models.Model):

@@ -116,6 +116,8 @@ def test_a_function_that_ends_its_process_is_lost_three_times_and_then_failed(tr
 def test_a_function_that_forks_is_recorded_once(tree: Tree) -> None:
     pid = tree.workers[0]
     assert functions.fork_and_return().get_result("30s") == pid
+    assert functions.fork_and_return_atomically().get_result("30s") == pid
+    assert Effect.objects.filter(name="forked").count() == 1
     check_that_the_worker_serves_on(tree, pid)
     assert len(tree.children) == 2
 

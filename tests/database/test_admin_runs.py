@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.test import override_settings
+from django.contrib.admin import AllValuesFieldListFilter, site
+from django.test import RequestFactory, override_settings
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import strip_tags
 
 from django_defer import operations
-from django_defer.admin import search
+from django_defer.admin import RunAdmin, search
 from django_defer.admin.rendering import short_id
 from django_defer.admin.sentences import state_in_words
 from django_defer.models import BackgroundFunction, Cluster, CronDefinition, Run
@@ -500,3 +501,46 @@ def test_the_history_says_in_which_zone_its_times_are(admin_client: Client) -> N
     run = make_run()
     url = reverse("admin:django_defer_run_history", args=[run.pk])
     assert "Times are in UTC." in read(admin_client, url)
+
+
+# -- addresses -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "lookup",
+    [
+        "args__args__0__startswith",
+        "result__startswith",
+        "metadata__secret",
+        "error_message__contains",
+        "key__startswith",
+        "label",
+        "state__in",
+        "parent__args__args__0__startswith",
+        "function__options__contains",
+    ],
+)
+def test_an_address_asks_for_nothing_but_what_the_filters_offer(
+    client: Client, lookup: str
+) -> None:
+    log_in_with(client, "view_run", "view_run_data")
+    make_run(args=call("hunter2"))
+    assert client.get(LIST, {lookup: "h"}).status_code == 400
+
+
+def test_a_filter_added_by_a_project_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model_admin, request = RunAdmin(Run, site), RequestFactory().get("/")
+    added = ("priority", ("label", AllValuesFieldListFilter))
+    monkeypatch.setattr(model_admin, "list_filter", (*RunAdmin.list_filter, *added))
+    for lookup in ("priority", "priority__exact", "label__isnull", "state", "parent"):
+        assert model_admin.lookup_allowed(lookup, "1", request)
+    for lookup in ("args", "labels", "parent__args"):
+        assert not model_admin.lookup_allowed(lookup, "1", request)
+
+
+@pytest.mark.parametrize("model", ["backgroundfunction", "crondefinition", "cluster", "queue"])
+def test_the_other_lists_ask_for_nothing_else_either(admin_client: Client, model: str) -> None:
+    url = f"/admin/django_defer/{model}/"
+    assert admin_client.get(url).status_code == 200
+    for lookup in ("pk__startswith", "runs__args__startswith", "pause_reason__contains"):
+        assert admin_client.get(url, {lookup: "h"}).status_code == 400

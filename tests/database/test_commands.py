@@ -268,7 +268,9 @@ def test_run_refuses_other_arguments_and_says_what_to_write(text: str) -> None:
 
 
 def test_run_says_which_argument_is_missing() -> None:
-    with pytest.raises(CommandError, match=r"^testapp\.add: missing a required argument: 'first'"):
+    with pytest.raises(
+        CommandError, match=r"^testapp\.add\(\) missing a required argument: 'first'"
+    ):
         command("defer_run", "testapp.add")
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth import get_user_model
-from django.db import IntegrityError, connections, transaction
+from django.db import DatabaseError, IntegrityError, connections, transaction
 from django.test import override_settings
 from django.utils.functional import SimpleLazyObject
 
@@ -21,15 +22,18 @@ from django_defer import (
     NotDiscoverable,
     NotMigrated,
     PayloadTooLarge,
+    RunError,
+    RunNotEnqueued,
     UnserializableValue,
+    WaitInsideTransaction,
     function,
 )
 from django_defer.clock import database_now
 from django_defer.context import CurrentRun, running
-from django_defer.exceptions import WaitInsideTransaction
 from django_defer.ids import uuid7
 from django_defer.models import Run
 from django_defer.payloads import decode_call
+from django_defer.scheduler import tick_if_due
 from django_defer.states import State
 from tests import runs
 from tests.runs import (
@@ -124,6 +128,29 @@ def test_runs_are_made_in_an_order_that_they_keep() -> None:
     assert list(Run.objects.order_by("id").values_list("pk", flat=True)) == made
 
 
+def test_a_call_that_the_function_would_refuse_is_refused_with_its_name() -> None:
+    with pytest.raises(TypeError, match=r"^testapp\.greet\(\) missing a .* argument: 'customer'$"):
+        greet()  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "expected"),
+    [
+        ("no such table: django_defer_run", None, True),
+        ("no such table: shop_order", None, False),
+        ("Relation »django_defer_run« existiert nicht", "42P01", True),
+        ("Relation »shop_order« existiert nicht", "42P01", False),
+        ("column django_defer_run.colour does not exist", "42703", False),
+    ],
+)
+def test_missing_tables_are_told_by_code_not_by_language(
+    text: str, code: str | None, expected: bool
+) -> None:
+    error = DatabaseError(text)
+    error.__cause__ = type("Cause", (Exception,), {"sqlstate": code})()
+    assert NotMigrated.explains(error) is expected
+
+
 @committing
 def test_missing_tables_are_explained() -> None:
     table = Run._meta.db_table
@@ -135,6 +162,8 @@ def test_missing_tables_are_explained() -> None:
             add(1)
         with pytest.raises(NotMigrated):
             add.map([1, 2])
+        with pytest.raises(NotMigrated):
+            tick_if_due(DATABASE)
     finally:
         with connection.schema_editor() as editor:
             editor.alter_db_table(Run, "elsewhere", table)
@@ -561,3 +590,51 @@ def test_the_async_twins_do_the_same() -> None:
 def test_an_async_call_checks_its_arguments() -> None:
     with pytest.raises(TypeError, match="argument"):
         async_to_sync(add.aenqueue)(1, 2, 3)  # type: ignore[call-arg]
+
+
+@committing_to_both
+@pytest.mark.parametrize("verb", ["cancel", "reschedule", "rerun"])
+def test_a_verb_on_a_run_that_is_not_inserted_yet_says_so(verb: str) -> None:
+    with transaction.atomic(using=OTHER):
+        run = add(1)
+        with pytest.raises(
+            RunNotEnqueued, match=rf"waits for the commit .* on '{OTHER}'"
+        ) as caught:
+            getattr(run, verb)()
+        assert isinstance(caught.value, RunError)
+        assert caught.value.run_id == run.pk
+        assert caught.value.alias == OTHER
+    run.cancel()
+    assert fresh(run).state == State.CANCELLED
+
+
+@committing_to_both
+@pytest.mark.parametrize("verb", ["wait", "get_result", "cancel", "reschedule", "rerun"])
+def test_a_verb_on_a_run_that_was_rolled_back_elsewhere_says_so(verb: str) -> None:
+    with transaction.atomic(using=OTHER):
+        with rolled_back(OTHER):
+            inner = add(1)
+        with pytest.raises(RunNotEnqueued, match=r"never enqueued .* was rolled back"):
+            getattr(inner, verb)()
+    with rolled_back(OTHER):
+        run = add(2)
+    with pytest.raises(RunNotEnqueued, match=r"never enqueued .* was rolled back"):
+        getattr(run, verb)()
+
+
+@committing_to_both
+def test_another_thread_cannot_tell_and_takes_the_transaction_for_open() -> None:
+    with rolled_back(OTHER):
+        run = add(1)
+    errors: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            run.wait(timeout=1)
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            errors.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join()
+    assert [type(error) for error in errors] == [WaitInsideTransaction]

@@ -315,7 +315,7 @@ def test_a_result_that_cannot_be_stored_fails_without_another_attempt(
 
     run = execute(executor, define(strange)())
     assert run.state == State.FAILED
-    assert "UnserializableValue: the result of defined.strange is a builtins.object" in run.error
+    assert "the result of defined.strange is of type builtins.object" in run.error
     assert Effect.objects.count() == 1
 
 

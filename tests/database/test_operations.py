@@ -535,11 +535,76 @@ def test_waiting_is_refused_in_an_inner_block_and_after_one_was_rolled_back() ->
 
 
 @committing
+def test_waiting_for_a_run_that_was_fetched_again_is_refused_as_well() -> None:
+    with transaction.atomic(using=DATABASE):
+        run = add(1)
+        with pytest.raises(WaitInsideTransaction):
+            fresh(run).wait(timeout=5)
+        with transaction.atomic(using=DATABASE):
+            inner = add(2)
+            with transaction.atomic(using=DATABASE):
+                innermost = add(3)
+            for each in (run, inner, innermost):
+                with pytest.raises(WaitInsideTransaction):
+                    fresh(each).wait(timeout=5)
+        add.map([(4,), (5,)])
+        for each in Run.objects.all():
+            with pytest.raises(WaitInsideTransaction):
+                each.wait(timeout=5)
+
+
+@committing
+def test_waiting_for_what_the_transaction_itself_changed_is_refused() -> None:
+    run = add.using(delay="1h")(1)
+    with transaction.atomic(using=DATABASE):
+        run.reschedule()
+        with pytest.raises(WaitInsideTransaction):
+            run.wait(timeout=5)
+
+
+@committing
 @pytest.mark.postgres
 def test_waiting_in_another_transaction_is_possible() -> None:
     run = add(1)
-    with transaction.atomic(using=DATABASE), pytest.raises(ResultNotReady):
-        run.wait(timeout=0.05)
+    with transaction.atomic(using=DATABASE):
+        with pytest.raises(ResultNotReady):
+            run.wait(timeout=0.05)
+        add(2)
+        for each in (run, fresh(run)):
+            with pytest.raises(ResultNotReady):
+                each.wait(timeout=0.05)
+
+
+@committing
+@pytest.mark.postgres
+def test_waiting_in_a_later_call_of_the_same_decorated_function_is_possible() -> None:
+    made: list[Run] = []
+
+    @transaction.atomic(using=DATABASE)
+    def enqueue_then_wait_for_the_first() -> None:
+        made.append(add(len(made)))
+        if len(made) > 1:
+            made[0].wait(timeout=0.05)
+
+    enqueue_then_wait_for_the_first()
+    with pytest.raises(ResultNotReady):
+        enqueue_then_wait_for_the_first()
+
+
+@committing
+@pytest.mark.postgres
+def test_waiting_for_what_another_transaction_committed_meanwhile_is_possible() -> None:
+    made: list[Run] = []
+    with transaction.atomic(using=DATABASE):
+        own = add(1)  # this transaction is the older of the two
+        in_thread(lambda: made.append(add(2))).join()
+        with transaction.atomic(using=DATABASE):
+            in_thread(lambda: made.append(add(3))).join()
+        for run in made:
+            with pytest.raises(ResultNotReady):
+                run.wait(timeout=0.05)
+        with pytest.raises(WaitInsideTransaction):
+            own.wait(timeout=5)
 
 
 @committing

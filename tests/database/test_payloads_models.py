@@ -22,11 +22,10 @@ from django_defer.exceptions import (
     UnreadablePayload,
     UnserializableValue,
 )
+from django_defer.payload_display import display, display_result
 from django_defer.payloads import (
     decode_call,
     decode_result,
-    display,
-    display_result,
     dumps,
     encode_call,
     encode_result,

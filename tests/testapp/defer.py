@@ -294,6 +294,16 @@ def fork_and_return() -> int:
     return os.getpid()
 
 
+@defer(atomic=True)
+def fork_and_return_atomically() -> int:
+    """Return twice, inside a transaction."""
+    Effect.objects.create(name="forked")
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+    return os.getpid()
+
+
 @defer
 def stop_a_program() -> int:
     """Start a program and stop it with SIGTERM; return how it ended."""

@@ -72,13 +72,21 @@ def test_the_table_of_moves_is_the_one_that_transitions_obeys() -> None:
     assert documented == {str(old): {str(new) for new in news} for old, news in MOVES.items()}
 
 
-def test_every_error_a_user_can_meet_is_in_the_reference() -> None:
-    errors = {
+def errors() -> set[str]:
+    """Return the names of all errors."""
+    return {
         name
         for name, value in vars(exceptions).items()
         if isinstance(value, type) and value.__module__ == exceptions.__name__
     }
-    assert errors <= set(re.findall(r"\w+", (REFERENCE / "api.md").read_text()))
+
+
+def test_every_error_a_user_can_meet_can_be_imported_from_the_package() -> None:
+    assert errors() <= set(django_defer.__all__)
+
+
+def test_every_error_a_user_can_meet_is_in_the_reference() -> None:
+    assert errors() <= set(re.findall(r"\w+", (REFERENCE / "api.md").read_text()))
 
 
 def test_everything_public_is_in_the_reference() -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from asgiref.sync import iscoroutinefunction
 
+from django_defer import operations
 from django_defer.decorators import ConfiguredFunction
 from django_defer.event_loop import in_thread, refuse_event_loop
 from django_defer.exceptions import CalledInEventLoop
-from django_defer.models import CronDefinition, Run
+from django_defer.models import CronDefinition, Queue, Run
+from django_defer.registry import registry
 
 
 def refuse_in_loop(verb: str) -> CalledInEventLoop:
@@ -33,19 +36,46 @@ def test_the_refusal_names_what_was_called_and_what_to_await() -> None:
     assert str(refuse_in_loop(".map()")).startswith(".map() touches the database")
 
 
-VERBS = {
-    ConfiguredFunction: ("()", ".enqueue()", ".map()", ".starmap()", ".run_now()"),
-    Run: (".wait()", ".cancel()", ".reschedule()", ".rerun()", ".get_result()"),
-    CronDefinition: (".pause()", ".resume()", ".run_now()"),
+NOOP, WEEKLY = registry.get("testapp.noop"), registry.get("testapp.weekly")
+
+VERBS: dict[str, Callable[[], Any]] = {
+    "f()": NOOP,
+    "f.enqueue": NOOP.enqueue,
+    "f.map": lambda: NOOP.map([1]),
+    "f.starmap": lambda: NOOP.starmap([(1,)]),
+    "f.run_now": WEEKLY.run_now,
+    "run.wait": Run().wait,
+    "run.get_result": Run().get_result,
+    "run.cancel": Run().cancel,
+    "run.reschedule": Run().reschedule,
+    "run.rerun": Run().rerun,
+    "definition.pause": CronDefinition().pause,
+    "definition.resume": CronDefinition().resume,
+    "definition.run_now": CronDefinition(function_id="testapp.weekly").run_now,
+    "operations.pause": lambda: operations.pause(Queue(name="slow")),
+    "operations.resume": lambda: operations.resume(Queue(name="slow")),
+    "operations.pause_queue": lambda: operations.pause_queue("slow"),
+}
+TWINS = {"f()": "aenqueue", "run.wait": "await_end"}
+HOMES = {
+    "f": ConfiguredFunction,
+    "run": Run,
+    "definition": CronDefinition,
+    "operations": operations,
 }
 
 
-@pytest.mark.parametrize(
-    ("kind", "verb"), [(kind, verb) for kind, verbs in VERBS.items() for verb in verbs]
-)
-def test_the_twin_that_a_refusal_names_exists(kind: type, verb: str) -> None:
-    twin = refuse_in_loop(verb).twin.strip(".()")
-    assert inspect.iscoroutinefunction(getattr(kind, twin))
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_is_refused_and_names_its_own_twin_which_exists(verb: str) -> None:
+    async def call() -> None:
+        VERBS[verb]()
+
+    with pytest.raises(CalledInEventLoop) as caught:
+        asyncio.run(call())
+    home, _, name = verb.partition(".")
+    twin = TWINS.get(verb, f"a{name}")
+    assert caught.value.twin == f".{twin}()"
+    assert iscoroutinefunction(getattr(HOMES[home.strip("()")], twin))
 
 
 def test_a_twin_runs_outside_of_the_event_loop() -> None:

@@ -25,6 +25,7 @@ exceptions states context ids
 conf durations clock signals event_loop
 cron_fields payload_types connections statements
 retries cron payload_reading querysets
+payload_display
 payloads registry models wakeup
 discovery call_options
 decorators enqueue claims materialise sync
@@ -39,6 +40,7 @@ membership worker_process
 database_duties seats
 cluster
 console
+reload
 serve
 checks testing admin management
 apps

@@ -35,18 +35,19 @@ from django.utils.translation import gettext_lazy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from django_defer.decorators import function
 from django_defer.exceptions import PayloadTooLarge, UnreadablePayload, UnserializableValue
+from django_defer.payload_display import display, display_result
 from django_defer.payload_reading import COLLECTIONS
 from django_defer.payload_types import LEAVES_BY_TAG
 from django_defer.payloads import (
     decode_call,
     decode_result,
-    display,
-    display_result,
     dumps,
     encode_call,
     encode_result,
 )
+from tests.testapp.defer import noop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -349,13 +350,16 @@ REFUSALS: list[tuple[Callable[[], Any], str]] = [
     (HttpRequest, "request.user.pk"),
     (HttpResponse, "status code"),
     (lambda: QueryDict("a=1"), "dict(value.lists())"),
-    (lambda: ContentFile(b""), "storage name"),
-    (lambda: SimpleUploadedFile("a.txt", b""), "storage name"),
-    (lambda: FieldFile(mock.Mock(), models.FileField(), "a.txt"), "storage name"),
+    (lambda: ContentFile(b""), "save it to a storage and pass its storage name"),
+    (lambda: SimpleUploadedFile("a.txt", b""), "save it to a storage and pass its storage name"),
+    (lambda: FieldFile(mock.Mock(), models.FileField(), "a.txt"), "storage name, value.name"),
     (lambda: io.BytesIO(b""), "storage name"),
     (lambda: io.StringIO(""), "storage name"),
     (lambda: len, "call the function by name"),
     (lambda: nested, "call the function by name"),
+    (lambda: noop, "call the function by name"),
+    (lambda: noop.using(delay=1), "call the function by name"),
+    (lambda: function("testapp.noop"), "call the function by name"),
     (lambda: mock.Mock(spec=User), "pass plain data"),
     (lambda: (x for x in [1]), "an iterator can be read only once"),
     (lambda: map(str, ()), "an iterator can be read only once"),
@@ -413,7 +417,7 @@ def test_the_refusal_names_the_place(
 
 
 def test_the_refusal_of_a_result_names_the_place() -> None:
-    with pytest.raises(UnserializableValue, match=r"^the result of shop.compute is a "):
+    with pytest.raises(UnserializableValue, match=r"^the result of shop.compute is of type "):
         encode_result(KEY, object())
     with pytest.raises(UnserializableValue, match=r"^item `\[1\]` of the result of shop.compute "):
         encode_result(KEY, [1, object()])

@@ -125,7 +125,7 @@ def test_an_exit_is_not_retried_by_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "attempts"), [(True, 17), (False, 1), (0, 1), (1, 2), (5, 6), (32766, 32767)]
+    ("option", "attempts"), [(True, 17), (False, 1), (0, 1), (1, 2), (5, 6), (29_999, 30_000)]
 )
 def test_the_option_may_be_a_flag_or_a_number_of_retries(option: Any, attempts: int) -> None:
     assert RetryPolicy.from_option(option) == RetryPolicy(max_attempts=attempts)
@@ -137,7 +137,7 @@ def test_the_option_may_be_a_policy() -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [-1, 32767, pytest.param(10**5000, id="5001 digits"), 1.5, "3", None, RetryPolicy]
+    "option", [-1, 30_000, pytest.param(10**5000, id="5001 digits"), 1.5, "3", None, RetryPolicy]
 )
 def test_any_other_option_is_refused(option: Any) -> None:
     with pytest.raises(InvalidRetryPolicy, match=r"write True, False, a number of retries"):

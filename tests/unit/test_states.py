@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
+
 import pytest
 
+import django_defer
+from django_defer import attempts, claims
 from django_defer.states import (
     ACTIVE,
     FINISHED,
@@ -15,6 +21,8 @@ from django_defer.states import (
     State,
     is_allowed,
 )
+
+PACKAGE = Path(django_defer.__file__).parent
 
 
 def test_every_state_has_its_moves() -> None:
@@ -68,3 +76,32 @@ def test_every_word_has_a_label_and_fits_its_column(
     for word in choices:
         assert word.label
         assert len(word.value) <= (500 if choices is Reason else 12)
+
+
+def handwritten() -> list[str]:
+    """Return the SQL that moves runs, wherever in the package it is written."""
+    return [
+        node.value
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.search(r"\bSET state\b", node.value)
+    ]
+
+
+def states_in(sql: str, clause: str) -> list[State]:
+    """Return the states that a statement names in a comparison after `clause`."""
+    found = re.findall(rf"\b{clause}\b[^;]*?\bstate (?:= ('\w+')|IN \(([^)]+)\))", sql)
+    return [State(word) for match in found for word in re.findall(r"'(\w+)'", "".join(match))]
+
+
+def test_statements_written_by_hand_move_as_the_table_allows() -> None:
+    statements = handwritten()
+    assert {attempts._START, attempts._SUCCEED, claims._POSTGRESQL} == set(statements)
+    for sql in statements:
+        old, (new,) = states_in(sql, "WHERE"), states_in(sql, "SET")
+        assert old, f"this moves runs out of any state:\n{sql}"
+        for state in old:
+            # A start is repeated when the answer to it was lost.
+            assert new == state or is_allowed(state, new), f"{state} to {new}:\n{sql}"

@@ -34,7 +34,7 @@ class Command(BaseCommand):
             try:
                 run = run_now(key, actor="manage.py defer_run", call=read_call(options["call"]))
             except TypeError as error:  # from the function's signature
-                raise CommandError(f"{key}: {error}.") from error
+                raise CommandError(f"{error}.") from error
             write(str(run.pk))
             if options["wait"]:
                 try:
