@@ -21,7 +21,7 @@ from tests.benchmarks.report import Report, Target, median, ratio, spread
 WARM_UP: Final = 300  # rows
 LOOK_EVERY: Final = 0.1  # seconds
 WITHIN: Final = 600.0  # seconds
-QUICK_ROWS: Final = 800
+QUICK_ROWS: Final = 1500
 FACTOR: Final = 5.0  # to reach, against django-q2's defaults with connections kept
 
 
@@ -94,5 +94,7 @@ def watch(connection: psycopg.Connection, contender: Contender) -> float:
         left = count(connection, contender.unfinished)
         if 0 < left <= contender.rows - WARM_UP:
             looks.append((time.monotonic(), left))
+    if len(looks) < 2:
+        raise RuntimeError(f"{contender.label}: {contender.rows} rows are too few to measure.")
     (began, first), (ended, last) = looks[0], looks[-1]
     return (first - last) / (ended - began)
