@@ -7,7 +7,8 @@ PYTEST_ARGS ?=
 
 bin := .venv/bin
 pytest := $(bin)/python -m pytest $(PYTEST_ARGS)
-on_databases := tests/database tests/concurrency tests/acceptance
+# Two at a time: the acceptance tests mostly wait, and each process has databases of its own.
+on_databases := -n 2 tests/database tests/concurrency tests/acceptance
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-migrations test-unit test-sqlite test-postgres lint format types docs \
