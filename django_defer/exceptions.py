@@ -229,8 +229,8 @@ class WaitInsideTransaction(DeferError):
     def __init__(self, run_id: Any) -> None:
         self.run_id = run_id
         super().__init__(
-            f"Run {run_id} was enqueued or changed in a transaction that is still open, so no worker "
-            f"can see it and waiting would never end. Wait after the transaction has committed."
+            f"Run {run_id} was enqueued or changed in a transaction that is still open, so no "
+            f"worker can see it and waiting would never end. Wait after the transaction has committed."
         )
 
 
