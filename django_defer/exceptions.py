@@ -230,7 +230,8 @@ class WaitInsideTransaction(DeferError):
         self.run_id = run_id
         super().__init__(
             f"Run {run_id} was enqueued or changed in a transaction that is still open, so no "
-            f"worker can see it and waiting would never end. Wait after the transaction has committed."
+            f"worker can see it and waiting would never end. Wait after the transaction has "
+            f"committed."
         )
 
 
