@@ -14,17 +14,23 @@ import re
 import zoneinfo
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from itertools import islice, pairwise
-from typing import TYPE_CHECKING, Literal
+from itertools import islice
+from typing import TYPE_CHECKING
 
 from django_defer.cron_fields import (
-    DAY,
-    FIELD_BOUNDS,
-    FIELD_NAMES,
+    WEEKDAYS,
     CronFields,
     parse_fields,
     split_fields,
     uses_hash,
+)
+from django_defer.cron_warnings import (
+    CronWarning,
+    day_or_day,
+    fixed_in_fold,
+    goes_back,
+    uneven_step,
+    uneven_steps,
 )
 from django_defer.exceptions import InvalidCronExpression
 
@@ -35,16 +41,6 @@ _SECOND, _MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 # Zone arithmetic overflows near year 1, so searches backwards end before.
 _EARLIEST = datetime(2, 1, 1, tzinfo=UTC)
-_WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_STEP = re.compile(r"(?:\*|h|[0-9]{1,2})/([0-9]{1,4})")
-
-
-@dataclass(frozen=True, slots=True)
-class CronWarning:
-    """Something about a schedule that may not be meant; `code` is stable, `message` is not."""
-
-    code: Literal["day_or_day", "uneven_step", "fixed_in_fold"]
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +106,11 @@ class CronSchedule:
         """
         now = now or datetime.now(UTC)
         subject = f"{key}: {self.expression!r}" if key else repr(self.expression)
-        found = [_uneven_step(subject, *step) for step in _uneven_steps(self.expression)]
+        found = [uneven_step(subject, *step) for step in uneven_steps(self.expression)]
         if self._fields.day_or:
-            found.append(_day_or_day(subject, list(islice(self._dates_from(self._wall(now)), 3))))
-        if self._fields.fixed and len(self._fields.hours) == 24 and _goes_back(self._zone, now):
-            found.append(_fixed_in_fold(subject, self.timezone))
+            found.append(day_or_day(subject, list(islice(self._dates_from(self._wall(now)), 3))))
+        if self._fields.fixed and len(self._fields.hours) == 24 and goes_back(self._zone, now):
+            found.append(fixed_in_fold(subject, self.timezone))
         return found
 
     def _dates_from(self, wall: datetime) -> Iterator[date]:
@@ -227,55 +223,6 @@ def _suggestion(name: str) -> str:
     return "write a name of the IANA database, such as 'Europe/Paris' or 'UTC'."
 
 
-def _uneven_steps(expression: str) -> Iterator[tuple[int, int, str]]:
-    for index, text in enumerate(split_fields(expression)):
-        low, high = FIELD_BOUNDS[index]
-        for part in text.split(","):
-            step = _STEP.fullmatch(part)
-            if step and (high - low + 1) % int(step[1]):
-                yield index, int(step[1]), part
-
-
-def _uneven_step(subject: str, index: int, step: int, part: str) -> CronWarning:
-    low, high = FIELD_BOUNDS[index]
-    size = high - low + 1
-    even = ", ".join(str(divisor) for divisor in range(2, size) if size % divisor == 0)
-    advice = "List the values that you mean."
-    if even and index < DAY:  # months and weeks have no number of days that steps could divide
-        advice = f"Write a step that divides {size} ({even}), or list the values that you mean."
-    return CronWarning(
-        "uneven_step",
-        f"{subject} has {part} in its {FIELD_NAMES[index]} field, which does not divide evenly: "
-        f"it begins again with each round, so the last interval is shorter. {advice}",
-    )
-
-
-def _day_or_day(subject: str, days: list[date]) -> CronWarning:
-    dates = ", ".join(f"{_WEEKDAYS[day.isoweekday()][:3]} {day}" for day in days)
-    return CronWarning(
-        "day_or_day",
-        f"{subject} names days of the month and days of the week, so it runs on every day that "
-        f"matches either: {dates}, … Write * in one of the two fields; the first Monday of a "
-        f"month is MON#1, the last Friday 5L.",
-    )
-
-
-def _fixed_in_fold(subject: str, zone: str) -> CronWarning:
-    return CronWarning(
-        "fixed_in_fold",
-        f"{subject} names every hour as a time of day, and a time of day fires once: in {zone} it "
-        f"pauses in the hour that is repeated when the clock goes back. Write * in the hour field "
-        f"to run in that hour too.",
-    )
-
-
-def _goes_back(zone: zoneinfo.ZoneInfo, now: datetime) -> bool:
-    """Say whether the zone's clock is set back within about a year from `now`."""
-    moments = (now + timedelta(days=10 * n) for n in range(38))
-    offsets = [moment.astimezone(zone).utcoffset() or timedelta(0) for moment in moments]
-    return any(later < earlier for earlier, later in pairwise(offsets))
-
-
 def _time_in_words(minute: str, hour: str) -> str | None:
     if minute.isdigit() and hour.isdigit():
         return f"at {int(hour):02}:{int(minute):02}"
@@ -296,8 +243,8 @@ def _days_in_words(day: str, weekday: str) -> str | None:
         return "every day"
     if weekday == "*":
         return f"on day {int(day)} of the month" if day.isdigit() else None
-    numbers = {name[:3].lower(): name for name in _WEEKDAYS} | dict(
-        zip("01234567", _WEEKDAYS, strict=True)
+    numbers = {name[:3].lower(): name for name in WEEKDAYS} | dict(
+        zip("01234567", WEEKDAYS, strict=True)
     )
     name = "Monday to Friday" if weekday in ("mon-fri", "1-5") else numbers.get(weekday)
     return name and f"on {name}"

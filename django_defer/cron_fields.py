@@ -34,6 +34,7 @@ ALIASES = {
 }
 MINUTE, HOUR, DAY, MONTH, WEEKDAY = range(5)
 FIELD_NAMES = ("minute", "hour", "day-of-month", "month", "day-of-week")
+WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 FIELD_BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
 
 _HINTS = ("0-59", "0-23", "1-31, L, LW or 15W", "1-12 or JAN-DEC", "0-7, SUN-SAT, MON#1 or 5L")

@@ -32,19 +32,17 @@ from django_defer.context import CurrentRun, running
 from django_defer.exceptions import (
     Cancel,
     DeferError,
-    PayloadTooLarge,
     UnreadablePayload,
-    UnserializableValue,
 )
 from django_defer.failures import Hopeless, delay_before_retry, describe
 from django_defer.interrupts import Interrupts
 from django_defer.mailbox import Inbox
 from django_defer.models import Run
-from django_defer.payloads import decode_call, dumps, encode_result
 from django_defer.process import only_in_this_process
 from django_defer.registry import Function, registry
 from django_defer.signals import emit
 from django_defer.states import State
+from django_defer.stored_calls import read_call, write_result
 
 logger = logging.getLogger(__name__)
 
@@ -255,27 +253,6 @@ class Executor:
             started.claim.attempt,
             extra={"event": "run.late", "run_id": str(started.claim.run_id)},
         )
-
-
-def read_call(function: Function[Any, Any], stored: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Return the arguments; say so if they don't fit the function any more."""
-    args, kwargs = decode_call(stored)
-    try:
-        function.signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise UnreadablePayload(
-            f"The stored arguments do not fit {function.key}{function.signature}, which was "
-            f"changed after the run was enqueued: {error}."
-        ) from error
-    return args, kwargs
-
-
-def write_result(function: Function[Any, Any], value: Any) -> str:
-    """Return the result as JSON text; one that cannot be stored is no reason to run again."""
-    try:
-        return dumps(encode_result(function.key, value))
-    except (UnserializableValue, PayloadTooLarge) as error:
-        raise Hopeless from error
 
 
 def _current(started: Started) -> CurrentRun:

@@ -24,6 +24,7 @@ LAYERS = """
 exceptions states context ids
 conf durations clock signals event_loop
 cron_fields payload_types connections statements
+cron_warnings
 retries cron payload_reading querysets
 payload_display
 payloads registry models wakeup
@@ -32,6 +33,7 @@ decorators enqueue claims materialise sync
 transitions
 attempts
 failures
+stored_calls
 operations reap scheduler
 process django_q2 board interrupts
 mailbox
