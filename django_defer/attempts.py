@@ -103,9 +103,9 @@ def start(using: str, claim: Claim, worker: str) -> Started | None:
 
 def _slot_of_original(using: str, original: Any) -> datetime | None:
     """Return the slot that a rerun, which has none of its own, stands for."""
-    runs = Run.objects.using(using)
     while original is not None:
-        row = runs.filter(pk=original).values_list("slot", "rerun_of").first()
+        runs = Run.objects.using(using).filter(pk=original)
+        row = runs.values_list("slot", "rerun_of").first()
         if row is None or row[0] is not None:
             return row and row[0]
         original = row[1]

@@ -19,6 +19,8 @@ from enum import IntEnum
 from typing import Final
 from uuid import UUID
 
+from django_defer.bell import Bell
+
 # A lone number is one aligned store through a memoryview, so no reader sees half of it
 # (struct.pack_into clears the place first). Offsets are in bytes.
 _BEAT, _STOP, _HEAD_SIZE = 0, 8, 16  # supervisor's last beat (double), stop flag (byte)
@@ -59,9 +61,7 @@ class Board:
         self._memory = mmap.mmap(-1, _HEAD_SIZE + slots * _SLOT_SIZE)
         view = memoryview(self._memory)
         self._bytes, self._numbers, self._times = view, view.cast("I"), view.cast("d")
-        self._wake_read, self._wake_write = os.pipe()
-        for end in (self._wake_read, self._wake_write):
-            os.set_blocking(end, False)
+        self.pusher_bell, self.supervisor_bell = Bell(), Bell()
         self.beat()
 
     # -- supervisor ----------------------------------------------------------------------
@@ -73,7 +73,7 @@ class Board:
     def stop(self) -> None:
         """Tell pusher and workers to start nothing more."""
         self._bytes[_STOP] = 1
-        self.wake_pusher()
+        self.pusher_bell.ring()
 
     @property
     def is_stopping(self) -> bool:
@@ -162,27 +162,6 @@ class Board:
                 claim_id = UUID(bytes=claim) if claim != _NO_CLAIM else None
                 return Cell(generation, pid, Doing(doing), done, claim_id, attempt, deadline)
         return None
-
-    # -- waking the pusher ---------------------------------------------------------------
-
-    @property
-    def wake_fd(self) -> int:
-        """The file descriptor that becomes readable when the pusher should look."""
-        return self._wake_read
-
-    def wake_pusher(self) -> None:
-        """Make the pusher look at once: a worker became idle, or there is news."""
-        try:
-            os.write(self._wake_write, b".")
-        except BlockingIOError:  # a full pipe wakes it just as well
-            pass
-
-    def drain_wakes(self) -> None:
-        """Forget the wake-ups that were seen."""
-        try:
-            os.read(self._wake_read, 4096)
-        except BlockingIOError:
-            pass
 
     def _at(self, slot: int, what: int) -> int:
         return _HEAD_SIZE + slot * _SLOT_SIZE + what

@@ -163,9 +163,9 @@ class RunBroker(Broker):  # type: ignore[misc]
 
     def _select(self, seconds: float, *sockets: Any) -> list[Any]:
         """Sleep until a worker, the supervisor or one of the sockets has news; return which."""
-        readable, _, _ = select.select([self.board.wake_fd, *sockets], [], [], seconds)
-        if self.board.wake_fd in readable:
-            self.board.drain_wakes()
+        readable, _, _ = select.select([self.board.pusher_bell.fd, *sockets], [], [], seconds)
+        if self.board.pusher_bell.fd in readable:
+            self.board.pusher_bell.answer()
         return readable
 
     def _set_up_session(self) -> None:

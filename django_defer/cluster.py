@@ -8,7 +8,6 @@ supervisor doing the same at the same moment does no harm.
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -64,9 +63,6 @@ class Supervisor(Sentinel):  # type: ignore[misc]
         )
         self.lifeline = Lifeline()
         self.stop_requests = 0
-        self._signal_read, self._signal_write = os.pipe()
-        for end in (self._signal_read, self._signal_write):
-            os.set_blocking(end, False)
         own_queues = {f.options.queue or conf.default_queue for f in registry}
         self.membership = Membership(
             using=self.using,
@@ -133,20 +129,18 @@ class Supervisor(Sentinel):  # type: ignore[misc]
         self.board.beat()
         self.watch()
         if self.duties.perform():
-            self.board.wake_pusher()
+            self.board.pusher_bell.ring()
         if self.duties.was_declared_dead:
             self.start_anew()
 
     def wait(self, seconds: float) -> None:
-        """Sleep until a child dies, a signal comes, or the time is up."""
+        """Sleep until a child dies, a signal comes, a retry is near, or the time is up."""
         sentinels = [seat.process.sentinel for seat in self.seats if seat.process is not None]
         if self.pusher is not None:
             sentinels.append(self.pusher.sentinel)
-        wait([self._signal_read, *sentinels], timeout=min(seconds, LONGEST_ROUND))
-        try:
-            os.read(self._signal_read, 512)
-        except BlockingIOError:
-            pass
+        bell = self.board.supervisor_bell
+        wait([bell.fd, *sentinels], timeout=min(seconds, LONGEST_ROUND))
+        bell.answer()
 
     def shut_down(self) -> None:
         """Start nothing more, give back what was not started, let the rest finish, then go."""
@@ -260,7 +254,7 @@ class Supervisor(Sentinel):  # type: ignore[misc]
     def _end_pusher(self) -> None:
         if self.pusher is None:
             return
-        self.board.wake_pusher()
+        self.board.pusher_bell.ring()
         self.pusher.join(PUSHER_GRACE)
         if self.pusher.is_alive():
             self.pusher.kill()
@@ -280,7 +274,4 @@ class Supervisor(Sentinel):  # type: ignore[misc]
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self.stop_requests += 1
-        try:
-            os.write(self._signal_write, b".")
-        except BlockingIOError:
-            pass
+        self.board.supervisor_bell.ring()

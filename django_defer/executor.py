@@ -196,6 +196,8 @@ class Executor:
             error=f"{failure.error_class}: {failure.error_message}",
             retry_in=retry_in,
         )
+        if retry_in is not None and self.board is not None:
+            self.board.supervisor_bell.ring()  # it may be due before the next look
 
     def tidy(self) -> None:
         """Undo what the function may have left on the connections."""

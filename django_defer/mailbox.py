@@ -80,7 +80,7 @@ class Inbox:
         if message is None:  # nothing was left, so everything up to `given` has been taken
             self._done = max(self._done, given)
             self._show(Doing.IDLE)
-            self._board.wake_pusher()
+            self._board.pusher_bell.ring()
             message = self._mailbox.receive(wait=True)
         self._show(Doing.BUSY)
         if message is None or "stop" in message:

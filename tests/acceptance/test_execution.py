@@ -6,10 +6,10 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
 
 from django_defer.models import Run
-from tests.acceptance.harness import is_alive, outcomes, wait_for_end, wait_until
+from tests.acceptance.harness import PATIENCE, is_alive, outcomes, wait_for_end, wait_until
 from tests.testapp import defer as functions
 from tests.testapp.models import Customer, Effect
 
@@ -162,3 +162,25 @@ def _checks(log: str) -> list[str]:
         for line in lines
         if not line or line.startswith(("System check", "WARNINGS", "\tHINT"))
     ]
+
+
+@pytest.mark.postgres
+def test_a_worker_keeps_its_connection_though_django_would_close_it(trees: Trees) -> None:
+    assert connections["default"].settings_dict["CONN_MAX_AGE"] == 0
+    trees("--workers", "1")
+    backends = {functions.backend_id().get_result(timeout=PATIENCE) for _ in range(3)}
+    assert len(backends) == 1
+
+
+def test_a_retry_that_is_due_soon_does_not_wait_for_the_supervisors_next_look(
+    trees: Trees,
+) -> None:
+    trees("--workers", "1")
+    lags = []
+    for _ in range(6):
+        run = functions.fail_until(2)
+        assert run.get_result(timeout=PATIENCE) == 2
+        first, second = run.attempts
+        lags.append((second.started_at - first.finished_at).total_seconds())
+    # Its delay is 0.05 s, and a look happens once a second; one may be late on a busy machine.
+    assert sorted(lags)[-2] < 0.4

@@ -395,3 +395,11 @@ def read_then_write(name: str) -> None:
         effect = Effect.objects.select_for_update().get(name=name)
         time.sleep(0.002)
         Effect.objects.filter(pk=effect.pk).update(detail=str(int(effect.detail) + 1))
+
+
+@defer
+def backend_id() -> int:
+    """Return the id of PostgreSQL's process behind this worker's connection."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return int(cursor.fetchone()[0])

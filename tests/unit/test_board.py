@@ -30,7 +30,7 @@ def read(board: Board, slot: int = 0) -> Cell:
 
 
 def is_awake(board: Board) -> bool:
-    return bool(select.select([board.wake_fd], [], [], 0)[0])
+    return bool(select.select([board.pusher_bell.fd], [], [], 0)[0])
 
 
 def test_a_worker_is_read_as_it_wrote_itself(board: Board) -> None:
@@ -166,15 +166,15 @@ def test_a_stop_outlives_later_beats_and_wakes_the_pusher(board: Board) -> None:
 
 def test_waking_is_remembered_until_it_was_drained(board: Board) -> None:
     assert not is_awake(board)
-    board.wake_pusher()
-    board.wake_pusher()
+    board.pusher_bell.ring()
+    board.pusher_bell.ring()
     assert is_awake(board)
-    board.drain_wakes()
+    board.pusher_bell.answer()
     assert not is_awake(board)
-    board.drain_wakes()
+    board.pusher_bell.answer()
 
 
 def test_waking_a_pusher_that_never_looks_blocks_nobody(board: Board) -> None:
     for _ in range(70_000):  # more than a pipe holds
-        board.wake_pusher()
+        board.pusher_bell.ring()
     assert is_awake(board)

@@ -35,7 +35,8 @@ attempts
 failures
 stored_calls
 operations reap scheduler
-process django_q2 board interrupts
+bell process django_q2 interrupts
+board
 mailbox
 broker executor
 membership worker_process

@@ -102,7 +102,7 @@ def test_a_worker_is_idle_while_it_waits_and_busy_as_soon_as_it_has_a_task(
 
 def test_a_worker_that_becomes_idle_wakes_the_pusher(cluster: Cluster) -> None:
     reader = Reader(cluster.worker())
-    assert select.select([cluster.board.wake_fd], [], [], 5)[0]
+    assert select.select([cluster.board.pusher_bell.fd], [], [], 5)[0]
     assert cluster.is_idle()
     cluster.put("a")
     reader.result()
