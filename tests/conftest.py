@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -31,8 +32,13 @@ def in_ci() -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     """Start a private PostgreSQL if this run wants one and none is configured.
 
+    Programs that tests start get Ctrl-C's usual handling back: a shell that starts something in the
+    background makes it, and all that it starts, ignore SIGINT.
+
     Processes that pytest-xdist or a test starts find it in the environment.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if databases.is_postgres() and not postgres.is_configured():
         server = config.stash[SERVER] = postgres.PrivateServer().start()
         os.environ.update(server.environment)

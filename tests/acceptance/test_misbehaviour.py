@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from django_defer.models import Run
-from tests.acceptance.harness import PATIENCE, outcomes, wait_for_end, wait_until_all_ended
+from tests.acceptance.harness import PATIENCE, outcomes, wait_for_end, wait_until
 from tests.testapp import defer as functions
 from tests.testapp.models import Effect
 
@@ -160,9 +160,9 @@ def test_a_commit_hook_that_hangs_is_ended_with_its_worker(trees: Trees) -> None
 
 def test_a_run_that_a_commit_hook_enqueues_is_a_child_of_the_run(trees: Trees) -> None:
     trees("--workers", "1")
-    run = wait_for_end(functions.commit_with_hook("enqueues"))
-    wait_until_all_ended()
-    assert Run.objects.get(label="from the hook").parent_id == run.pk
+    run = functions.commit_with_hook("enqueues")
+    child = wait_until(lambda: Run.objects.filter(label="from the hook").first())
+    assert child.parent_id == run.pk
 
 
 # -- processes of its own ------------------------------------------------------------------------

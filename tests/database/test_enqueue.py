@@ -538,14 +538,13 @@ def test_waiting_for_a_run_that_is_not_inserted_yet_is_refused() -> None:
 
 
 @committing_to_both
-@pytest.mark.skipif(DATABASE != "default", reason="only this way round")
 def test_the_database_of_the_setting_is_used_for_everything() -> None:
-    with defer_settings(DATABASE="other"):
+    with defer_settings(DATABASE=OTHER):
         run = add(1)
-        assert run._state.db == "other"
+        assert run._state.db == OTHER
         assert Run.objects.get() == run
     assert not Run.objects.exists()
-    assert Run.objects.using("other").get() == run
+    assert Run.objects.using(OTHER).get() == run
 
 
 # -- async -----------------------------------------------------------------------------------------
