@@ -40,6 +40,7 @@ class Started:
     root_id: UUID
     failures: int
     max_attempts: int
+    definition_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ _START: Final = """
 UPDATE {run} SET state = 'running', started_at = {now}, worker = %(worker)s
 WHERE id = %(id)s AND claim_id = %(claim)s AND state IN ('claimed', 'running')
 RETURNING function, args, started_at, slot, missed_slots, root_id, failures, max_attempts,
-    rerun_of_id{lazy}
+    definition_id, rerun_of_id{lazy}
 """
 _LAZY_COMMIT: Final = (
     ", CASE WHEN rerun_if_lost THEN set_config('synchronous_commit', 'off', true) END"
@@ -87,7 +88,9 @@ def start(using: str, claim: Claim, worker: str) -> Started | None:
     rows = execute(using, _sql(_START, using, lazy=lazy), {**_ids(using, claim), "worker": worker})
     if not rows:
         return None
-    function, args, started_at, slot, missed, root, failures, max_attempts, original = rows[0][:9]
+    function, args, started_at, slot, missed, root, failures, most, definition, original = rows[0][
+        :10
+    ]
     return Started(
         claim=claim,
         function=function,
@@ -97,7 +100,8 @@ def start(using: str, claim: Claim, worker: str) -> Started | None:
         missed_slots=missed,
         root_id=UUID(str(root)) if root else claim.run_id,
         failures=failures,
-        max_attempts=max_attempts,
+        max_attempts=most,
+        definition_id=definition,
     )
 
 

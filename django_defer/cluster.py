@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from types import FrameType
@@ -47,6 +47,7 @@ class ClusterOptions:
     queues: Sequence[str] | None = None
     schedules: bool = True
     drain: bool = False
+    kept: Collection[str] = ()  # keys that the sync left to other live clusters
     on_round: Callable[[], bool] | None = None  # True: stop (something changed, reload)
 
 
@@ -72,6 +73,7 @@ class Supervisor(Sentinel):  # type: ignore[misc]
             workers=options.workers,
             schedules=options.schedules,
             lease=lease,
+            kept=set(options.kept),
         )
         self.duties = DatabaseDuties(self.membership, self.board, drain=options.drain)
         handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}

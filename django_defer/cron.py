@@ -10,20 +10,14 @@ with `*`, else one is enough. Slots never depend on where a search starts; in cr
 from __future__ import annotations
 
 import difflib
-import re
 import zoneinfo
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from django_defer.cron_fields import (
-    WEEKDAYS,
-    CronFields,
-    parse_fields,
-    split_fields,
-    uses_hash,
-)
+from django_defer.cron_fields import CronFields, parse_fields, uses_hash
+from django_defer.cron_meaning import read_meaning, write_meaning
 from django_defer.cron_warnings import (
     CronWarning,
     day_or_day,
@@ -32,6 +26,7 @@ from django_defer.cron_warnings import (
     uneven_step,
     uneven_steps,
 )
+from django_defer.cron_words import describe
 from django_defer.exceptions import InvalidCronExpression
 
 if TYPE_CHECKING:
@@ -48,22 +43,46 @@ class CronSchedule:
     """A cron expression in a time zone: `CronSchedule("0 8 * * MON", "Europe/Paris")`.
 
     `key` seeds `H`, which spreads functions over the minutes, hours or days; without an `H` it is
-    forgotten, so that schedules are equal when their expression and time zone are.
+    forgotten, so that schedules are equal when expression, time zone and meaning are.
     """
 
     expression: str
     timezone: str = "UTC"
     key: str = field(default="", kw_only=True, repr=False)
-    _fields: CronFields = field(init=False, repr=False, compare=False)
+    _fields: CronFields = field(init=False, repr=False)
     _zone: zoneinfo.ZoneInfo = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        fields = parse_fields(self.expression, self.key)
+        key = self.key if uses_hash(self.expression) else ""
+        self._set(key, parse_fields(self.expression, key))
+
+    @classmethod
+    def from_meaning(
+        cls, expression: str, timezone: str, meaning: str, *, key: str = ""
+    ) -> CronSchedule:
+        """Return a schedule whose fields are what `meaning` says, not what croniter reads.
+
+        Raise ValueError if the meaning cannot be read.
+        """
+        schedule = object.__new__(cls)
+        object.__setattr__(schedule, "expression", expression)
+        object.__setattr__(schedule, "timezone", timezone)
+        schedule._set(key if uses_hash(expression) else "", read_meaning(meaning))
+        return schedule
+
+    @property
+    def meaning(self) -> str:
+        """The fields as croniter read them and as `from_meaning` reads them again; `H` resolved.
+
+        An expression whose meaning differs from one that was stored fires at other times.
+        """
+        return write_meaning(self._fields)
+
+    def _set(self, key: str, fields: CronFields) -> None:
+        object.__setattr__(self, "key", key)
         object.__setattr__(self, "_fields", fields)
         object.__setattr__(self, "_zone", _zone(self.timezone))
         object.__setattr__(self, "expression", " ".join(self.expression.split()))
-        if not uses_hash(self.expression):
-            object.__setattr__(self, "key", "")
 
     def next_after(self, instant: datetime) -> datetime | None:
         """Return the first slot after `instant` in UTC, None if the calendar ends before it."""
@@ -91,12 +110,8 @@ class CronSchedule:
         return self._last_between(found, end)
 
     def describe(self) -> str:
-        """Return simple schedules in words ("at 08:00 on Monday"), others as `cron "…"`."""
-        minute, hour, day, month, weekday = split_fields(self.expression)
-        when, days = _time_in_words(minute, hour), _days_in_words(day, weekday)
-        words = f'cron "{self.expression}"'
-        if when and days and month == "*":
-            words = when if when.startswith("every") and days == "every day" else f"{when} {days}"
+        """Return it in plain words: "at 08:00 on Monday (Europe/Paris)"."""
+        words = describe(self._fields)
         return words if self.timezone == "UTC" else f"{words} ({self.timezone})"
 
     def warnings(self, key: str = "", *, now: datetime | None = None) -> list[CronWarning]:
@@ -221,30 +236,3 @@ def _suggestion(name: str) -> str:
     if near:
         return f"did you mean {known[near[0]]!r}?"
     return "write a name of the IANA database, such as 'Europe/Paris' or 'UTC'."
-
-
-def _time_in_words(minute: str, hour: str) -> str | None:
-    if minute.isdigit() and hour.isdigit():
-        return f"at {int(hour):02}:{int(minute):02}"
-    if hour != "*":
-        return None
-    if minute.isdigit():
-        return f"every hour at minute {int(minute)}" if int(minute) else "every hour"
-    step = re.fullmatch(r"\*/([0-9]{1,2})", minute)
-    if step and int(step[1]) > 1 and 60 % int(step[1]) == 0:
-        return f"every {int(step[1])} minutes"
-    return "every minute" if minute == "*" else None
-
-
-def _days_in_words(day: str, weekday: str) -> str | None:
-    if "*" not in (day, weekday):
-        return None
-    if day == weekday:
-        return "every day"
-    if weekday == "*":
-        return f"on day {int(day)} of the month" if day.isdigit() else None
-    numbers = {name[:3].lower(): name for name in WEEKDAYS} | dict(
-        zip("01234567", WEEKDAYS, strict=True)
-    )
-    name = "Monday to Friday" if weekday in ("mon-fri", "1-5") else numbers.get(weekday)
-    return name and f"on {name}"

@@ -13,6 +13,7 @@ import re
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from croniter import CroniterError, croniter
@@ -125,6 +126,7 @@ class CronFields:
         return day + 7 > length and (weekday, _LAST) in self.nth_weekdays
 
 
+@lru_cache(maxsize=4096)
 def parse_fields(expression: str, key: str) -> CronFields:
     """Read five fields (see `split_fields`); `key` seeds `H`. Raise InvalidCronExpression."""
     texts = split_fields(expression)
@@ -178,7 +180,7 @@ def split_fields(expression: object) -> list[str]:
 
 def uses_hash(expression: str) -> bool:
     """Say whether a valid expression has an `H`, so that its slots depend on a key."""
-    return any(re.search(r"\bh\b", text) for text in split_fields(expression))
+    return re.search(r"\bh\b", " ".join(split_fields(expression))) is not None
 
 
 def _alias(name: str) -> str:
@@ -197,8 +199,8 @@ def _alias(name: str) -> str:
 def _wrong_count(expression: str, count: int) -> str:
     if count in (6, 7):
         return (
-            f"{expression!r} has {count} fields, and cron here has five, without seconds or "
-            f"years: leave the extra ones out. The shortest interval is a minute, '* * * * *'."
+            f"{expression!r} has {count} fields, and cron here has five, without seconds or years: "
+            f'leave the extra ones out, or write @defer.every("10s") for an interval in seconds.'
         )
     return (
         f"{expression!r} has {count} field{'s' if count > 1 else ''}; write five, minute hour "
@@ -209,7 +211,7 @@ def _wrong_count(expression: str, count: int) -> str:
 def _expand(expression: str, index: int, text: str, key: str) -> set[int | str | Nth]:
     """Return the values of one field: numbers, "l" (last day), pairs such as (1, 2) for MON#2."""
     rewritten = _rewritten(index, text)
-    groups = [rewritten]
+    groups, seed = [rewritten], key if "h" in rewritten else ""  # without H, all keys share
     if index == WEEKDAY and "," in rewritten:
         # croniter refuses to mix plain weekdays with MON#1 or L5, or forgets the plain ones.
         parts = rewritten.split(",")
@@ -217,7 +219,7 @@ def _expand(expression: str, index: int, text: str, key: str) -> set[int | str |
         plain = [part for part in parts if part not in special]
         groups = [",".join(group) for group in (plain, special) if group]
     try:
-        return {value for group in groups for value in _expand_group(index, group, key)}
+        return {value for group in groups for value in _expand_group(index, group, seed)}
     except CroniterError:
         raise InvalidCronExpression(
             f"{expression!r} is not a cron expression: {text!r} does not fit the "
@@ -226,17 +228,17 @@ def _expand(expression: str, index: int, text: str, key: str) -> set[int | str |
         ) from None
 
 
-def _expand_group(index: int, text: str, key: str) -> Iterator[int | str | Nth]:
+@lru_cache(maxsize=4096)
+def _expand_group(index: int, text: str, key: str) -> frozenset[int | str | Nth]:
     fields = ["*"] * 5
     fields[index] = text
     expanded, nth_weekdays = croniter.expand(" ".join(fields), hash_id=key.encode())
     if nth_weekdays:
-        yield from ((weekday, n) for weekday, nths in nth_weekdays.items() for n in nths)
-    elif "*" in expanded[index]:
+        return frozenset((weekday, n) for weekday, nths in nth_weekdays.items() for n in nths)
+    if "*" in expanded[index]:
         low, high = FIELD_BOUNDS[index]
-        yield from range(low, high + 1)
-    else:
-        yield from expanded[index]
+        return frozenset(range(low, high + 1))
+    return frozenset(expanded[index])
 
 
 def _rewritten(index: int, text: str) -> str:

@@ -41,7 +41,10 @@ def uneven_step(subject: str, index: int, step: int, part: str) -> CronWarning:
     even = ", ".join(str(divisor) for divisor in range(2, size) if size % divisor == 0)
     advice = "List the values that you mean."
     if even and index < DAY:  # months and weeks have no number of days that steps could divide
-        advice = f"Write a step that divides {size} ({even}), or list the values that you mean."
+        advice = (
+            f"Write a step that divides {size} ({even}), list the values that you mean, or use an "
+            f'even interval with @defer.every("{step}{"mh"[index]}").'
+        )
     return CronWarning(
         "uneven_step",
         f"{subject} has {part} in its {FIELD_NAMES[index]} field, which does not divide evenly: "

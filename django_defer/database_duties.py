@@ -25,7 +25,8 @@ from django_defer.connections import UNREACHABLE, drop, is_busy
 from django_defer.durations import parse_duration
 from django_defer.membership import Membership
 from django_defer.models import BackgroundFunction, Queue, Run
-from django_defer.operations import resume_overdue
+from django_defer.overlaps import end_waits
+from django_defer.pauses import resume_overdue
 from django_defer.querysets import RunQuerySet
 from django_defer.reap import take_back
 from django_defer.scheduler import look, tick
@@ -148,8 +149,9 @@ class DatabaseDuties:
             return
         self._last_beat = since
         now = look(self.using).now
-        if self.membership.reap(now) + resume_overdue(self.using, now):
-            self._news = True
+        self.membership.sync_again(now)
+        freed = self.membership.reap(now) + resume_overdue(self.using, now) + end_waits(self.using)
+        self._news = self._news or bool(freed)
         self._sort_parked()
 
     def _sort_parked(self) -> None:

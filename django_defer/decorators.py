@@ -2,48 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
-
-from django.core.exceptions import AppRegistryNotReady
 
 from django_defer.call_options import CallOptions
 from django_defer.cron import CronSchedule
-from django_defer.durations import parse_duration
 from django_defer.event_loop import in_thread
-from django_defer.exceptions import ImproperlyDeferred, InvalidOption, ScheduledFunctionError
+from django_defer.exceptions import InvalidOption, ScheduledFunctionError
+from django_defer.options import former_keys_for, key_for, parse_options
 from django_defer.registry import (
     Function,
-    Options,
-    app_label_of,
     check_function,
     check_no_required_parameters,
     registry,
 )
-from django_defer.retries import RetryPolicy
+from django_defer.schedule_options import NAMES as SCHEDULE_OPTIONS
+from django_defer.schedule_options import parse_schedule_options
+from django_defer.schedules import Every, parse_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
+    from django_defer.durations import DurationLike
     from django_defer.models import Run
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-LATER = frozenset({"discard_after", "metadata", "sensitive", "alert"})
-LATER_FOR_SCHEDULES = frozenset(
-    {
-        "catch_up",
-        "catch_up_window",
-        "overlap",
-        "supersede",
-        "jitter",
-        "enabled",
-        "starts_at",
-        "ends_at",
-    }
-)
-LONGEST_KEY = 200  # the column's length
+Schedule = Callable[[str], "CronSchedule | Every"]
 
 
 class ConfiguredFunction(Generic[P]):
@@ -165,7 +151,8 @@ class Defer:
         Options: `name` (replaces the function's name in the key; a dotted name is the whole key),
         `queue`, `priority` (-100…100, higher first), `retry` (True, False, a number of retries or
         a RetryPolicy), `max_duration` (seconds, a timedelta or "5m"; default 30 minutes),
-        `atomic` (body, children and outcome commit together), `rerun_if_lost`.
+        `atomic` (body, children and outcome commit together), `rerun_if_lost`, `renamed_from`
+        (the key or keys it had before, whose runs and history it takes over).
         """
         if function is None:
             return lambda inner: register(inner, None, options)
@@ -184,88 +171,93 @@ class Defer:
     def cron(self, first: Any, second: Any = None, /, **options: Any) -> Any:
         """Make a scheduled function: due whenever the cron expression says.
 
-        `timezone` is an IANA name (default "UTC"); the other options are those of `@defer`.
+        `timezone` is an IANA name (default "UTC"). Options of a schedule: `catch_up` ("latest",
+        "none" or "all") and `catch_up_window` for slots that nobody was there to fire, `overlap`
+        ("allow", "skip", "queue" or "replace") for an earlier slot's run that is not finished,
+        `supersede` (a new slot discards an older run that waits for a retry), `jitter` (a random
+        delay up to this long), `enabled` (a bool or a function that returns one), `starts_at` and
+        `ends_at` (aware datetimes). The other options are those of `@defer`.
         """
         zone = options.pop("timezone", "UTC")
-        if callable(first):
-            if second is None:
-                raise InvalidOption('Write defer.cron(function, "0 8 * * MON"): no expression.')
-            return register(first, (second, zone), options)
-        if second is not None:
-            raise InvalidOption('Write @defer.cron("0 8 * * MON") above the function.')
-        return lambda inner: register(inner, (first, zone), options)
+        function, expression = _target(first, second, 'defer.cron("0 8 * * MON")')
 
-    def every(self, *args: Any, **options: Any) -> Any:
-        """Refuse: fixed intervals are not built yet."""
-        raise InvalidOption(
-            "defer.every() is not built yet; use @defer.cron with an expression such as "
-            '"*/5 * * * *" (every five minutes).'
-        )
+        def schedule(key: str) -> CronSchedule:
+            return CronSchedule(expression, zone, key=key)
+
+        if function is None:
+            return lambda inner: register(inner, schedule, options)
+        return register(function, schedule, options)
+
+    @overload
+    def every(
+        self, interval: DurationLike, /, **options: Any
+    ) -> Callable[[Callable[P, R]], DeferredFunction[P, R]]: ...
+
+    @overload
+    def every(
+        self, function: Callable[P, R], interval: DurationLike, /, **options: Any
+    ) -> DeferredFunction[P, R]: ...
+
+    def every(self, first: Any, second: Any = None, /, **options: Any) -> Any:
+        """Make a scheduled function: due at a fixed interval, from a second up.
+
+        The interval is seconds, a timedelta or a text such as "10s". It is counted from
+        `starts_at`, or else from the first sync, and kept in the database: no restart or deploy
+        begins it anew. The options are those of `defer.cron`, without `timezone`.
+        """
+        if "timezone" in options:
+            raise InvalidOption("An interval knows no time zone: leave timezone= out.")
+        function, interval = _target(first, second, 'defer.every("10s")')
+        every = Every(parse_interval(interval))
+        if function is None:
+            return lambda inner: register(inner, lambda key: every, options)
+        return register(function, lambda key: every, options)
+
+
+def _target(first: Any, second: Any, example: str) -> tuple[Any, Any]:
+    """Return the function (None: it comes below the decorator) and what it repeats by."""
+    if callable(first):
+        if second is None:
+            what = "no interval" if "every" in example else "no expression"
+            raise InvalidOption(f"Write {example.replace('(', '(function, ')}: {what}.")
+        return first, second
+    if second is not None:
+        raise InvalidOption(f"Write @{example} above the function.")
+    return None, first
 
 
 defer = Defer()
 
 
 def register(
-    function: Any, cron: tuple[str, str] | None, options: dict[str, Any]
+    function: Any, schedule: Schedule | None, options: dict[str, Any]
 ) -> DeferredFunction[Any, Any]:
-    """Check a function and its options, and put it in the registry."""
+    """Check a function and its options, and put it in the registry.
+
+    `schedule` makes its schedule from its key.
+    """
     check_function(function)
     key = key_for(function, options.pop("name", None))
-    schedule = None
-    if cron is not None:
+    former_keys = former_keys_for(function, options.pop("renamed_from", ()))
+    facts: dict[str, Any] = {}
+    more: frozenset[str] = frozenset()
+    if schedule is not None:
         check_no_required_parameters(function)
-        schedule = CronSchedule(*cron, key=key)
+        given = {name: options.pop(name) for name in list(options) if name in SCHEDULE_OPTIONS}
+        facts = {
+            "schedule": schedule(key),
+            "schedule_options": parse_schedule_options(key, given),
+        }
+        more = SCHEDULE_OPTIONS
     deferred: DeferredFunction[Any, Any] = DeferredFunction(
-        function, key=key, options=parse_options(key, options), schedule=schedule
+        function,
+        key=key,
+        former_keys=former_keys,
+        options=parse_options(key, options, more=more),
+        **facts,
     )
     registry.add(deferred)
     return deferred
-
-
-def key_for(function: Any, name: Any) -> str:
-    """Return the key: `app_label.function_name`, or what `name=` says."""
-    if name is None:
-        name = function.__name__
-    elif not isinstance(name, str) or not all(name.split(".")):
-        raise InvalidOption(f'name={name!r}: write a text such as "compute" or "shop.compute".')
-    try:
-        key = name if "." in name else f"{app_label_of(function.__module__)}.{name}"
-    except AppRegistryNotReady:
-        raise ImproperlyDeferred(
-            f"{function.__module__} was imported before Django's apps were loaded: don't import "
-            f"it from an app's __init__.py or apps.py, put it in AppConfig.ready()."
-        ) from None
-    if len(key) > LONGEST_KEY:
-        raise InvalidOption(f"{key}: a key has at most {LONGEST_KEY} characters; give name=.")
-    return key
-
-
-def parse_options(key: str, options: dict[str, Any]) -> Options:
-    """Turn the decorator's keywords into Options; refuse what is unknown or not built yet."""
-    known = {"queue", "priority", "retry", "max_duration", "atomic", "rerun_if_lost"}
-    for name in options:
-        if name in LATER | LATER_FOR_SCHEDULES:
-            raise InvalidOption(f"{key}: the option {name}= is not built yet; leave it out.")
-        if name not in known:
-            raise InvalidOption(
-                f"{key}: unknown option {name}=. Known: name, {', '.join(sorted(known))}."
-            )
-    call = CallOptions().merge({k: v for k, v in options.items() if k in ("queue", "priority")})
-    parsed = Options(queue=call.queue, priority=call.priority or 0)
-    if "retry" in options:
-        parsed = replace(parsed, retry=RetryPolicy.from_option(options["retry"]))
-    if "max_duration" in options:
-        limit = parse_duration(options["max_duration"], name="max_duration")
-        if not limit:
-            raise InvalidOption(f"{key}: max_duration must be more than nothing.")
-        parsed = replace(parsed, max_duration=limit)
-    for name in ("atomic", "rerun_if_lost"):
-        if name in options:
-            if not isinstance(options[name], bool):
-                raise InvalidOption(f"{key}: {name}= takes True or False, not {options[name]!r}.")
-            parsed = replace(parsed, **{name: options[name]})
-    return parsed
 
 
 class LazyFunction:

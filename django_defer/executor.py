@@ -38,11 +38,13 @@ from django_defer.failures import Hopeless, delay_before_retry, describe
 from django_defer.interrupts import Interrupts
 from django_defer.mailbox import Inbox
 from django_defer.models import Run
+from django_defer.overlaps import end_waits
 from django_defer.process import only_in_this_process
 from django_defer.registry import Function, registry
 from django_defer.signals import emit
 from django_defer.states import State
 from django_defer.stored_calls import read_call, write_result
+from django_defer.wakeup import announce
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +79,7 @@ class Executor:
             return
         emit("run.started", run_id=claim.run_id, function=started.function, attempt=claim.attempt)
         self.attempt(started)
+        self.let_next_slot_begin(started)
         self.ended += 1
         if self.inbox is not None and self.ended >= int(conf.max_runs_per_worker):
             self.inbox.leaving = True  # the supervisor replaces this process by a fresh one
@@ -199,6 +202,13 @@ class Executor:
         if retry_in is not None and self.board is not None:
             self.board.supervisor_bell.ring()  # it may be due before the next look
 
+    def let_next_slot_begin(self, started: Started) -> None:
+        """Queue the run of a newer slot that waits for this one's end."""
+        if started.definition_id is not None:
+            definitions = [started.definition_id]
+            if self.persist(lambda: end_waits(self.using, definitions)):
+                announce(self.using)
+
     def tidy(self) -> None:
         """Undo what the function may have left on the connections."""
         clean_up_after_user_code()
@@ -266,6 +276,7 @@ def _current(started: Started) -> CurrentRun:
         root_id=started.root_id,
         slot=started.slot,
         missed_slots=started.missed_slots,
+        started_at=started.started_at,
     )
 
 

@@ -7,107 +7,103 @@ only, never the registry, so a host with other code may do it.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
+import random
 import time
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import connections, transaction
+from django.db.models import F
 
+from django_defer.catch_up import Due, look_at
 from django_defer.models import CronDefinition, Run
+from django_defer.overlaps import end_waits, make_way, skip
 from django_defer.payloads import encode_call
-from django_defer.states import State
+from django_defer.states import Reason, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
-    from django_defer.cron import CronSchedule
+    from django_defer.catch_up import Slot
 
 logger = logging.getLogger(__name__)
 
-BATCH: Final = 100  # definitions a transaction
-MOST_MISSED: Final = 1000  # missed slots are counted up to here
-MOMENT: Final = timedelta(microseconds=1)
-LOOK_AGAIN: Final = timedelta(hours=1)  # when a definition that cannot be read is tried again
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
-    """A due definition: the run of the slot to fire (None: there is none), and what comes next."""
-
-    definition: CronDefinition
-    next_slot_at: datetime | None
-    run: Run | None = None
-    error: str = ""
+BATCH: Final = 1000  # definitions a transaction
 
 
 def materialise(using: str, now: datetime, *, seconds: float = math.inf) -> list[Run]:
-    """Make the runs of all slots that are due at `now`; return them.
+    """Make the runs of all slots that are due at `now`; return them, with the skipped ones.
 
-    After `seconds` no other batch is begun: what is still due then is for the next call.
+    After `seconds` nothing more is begun: what is still due then is for the next call.
     """
     runs: list[Run] = []
     until = time.monotonic() + seconds
     while True:
         with transaction.atomic(using=using):
-            due = [look_at(definition, now) for definition in _due(using, now)]
-            runs += _insert(using, _advance(using, due))
-        if len(due) < BATCH or time.monotonic() >= until:
+            found = _due(using, now)
+            made, looked_at = _fire(using, found, now, until)
+        runs += made
+        if waiting := {run.definition_id for run in made if run.state == State.PARKED}:
+            # What they wait for may have ended before anyone could see that they wait.
+            end_waits(using, waiting)  # type: ignore[arg-type]
+        if looked_at < BATCH or time.monotonic() >= until:
             return runs
 
 
-def look_at(definition: CronDefinition, now: datetime) -> Due:
-    """Compute which slot fires now (the latest) and which comes next.
+def fire_before_change(using: str, definition: CronDefinition, now: datetime) -> CronDefinition:
+    """Make the runs that are due by a schedule that is about to change; return the row anew.
 
-    A definition that cannot be read (any more) fires nothing, is marked with its error, and is
-    looked at again in an hour; the others go on.
+    Call it in the transaction of the change: so a deploy or an override in the very second of a
+    slot does not lose it.
     """
-    try:
-        schedule = definition.schedule
-        newest = schedule.previous_before(now + MOMENT)
-        next_slot_at = schedule.next_after(now)
-        missed = None if newest is None else _count_missed(definition, schedule, newest)
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with one, the others go on
-        text = str(error) or type(error).__name__
-        return Due(definition=definition, next_slot_at=now + LOOK_AGAIN, error=text)
-    if newest is None or missed is None:
-        return Due(definition=definition, next_slot_at=next_slot_at)
-    return Due(
-        definition=definition, next_slot_at=next_slot_at, run=_run_of(definition, newest, missed)
-    )
+    due = definition.next_slot_at is not None and definition.next_slot_at <= now
+    if not due or definition.error or definition.next_slot_after(now) is None:
+        return definition
+    _fire(using, [definition], now, math.inf)
+    return CronDefinition.objects.using(using).get(pk=definition.pk)
 
 
-def _count_missed(
-    definition: CronDefinition, schedule: CronSchedule, newest: datetime
-) -> int | None:
-    """Return how many slots before `newest` were not fired, or None if `newest` itself was.
+def begin_anew(definition: CronDefinition, now: datetime) -> dict[str, Any]:
+    """Return the columns of a definition whose schedule, already set on it, is in force from now.
 
-    After an error, `next_slot_at` was a time to look again and not a slot, so what is not fired
-    yet begins after the last slot that was.
+    While it is paused, the first slot after now is where a resume that catches up begins.
     """
-    assert definition.next_slot_at is not None
-    fired = definition.next_slot_at - MOMENT
-    if definition.error:
-        fired = definition.last_slot_at or min(fired, newest - MOMENT)
-    if newest <= fired:
-        return None
-    slots = _slots(schedule, fired, newest)
-    return sum(1 for _ in itertools.islice(slots, MOST_MISSED))
+    paused_at, definition.paused_at = definition.paused_at, None
+    upcoming = definition.next_slot_after(now)
+    definition.paused_at = paused_at
+    return {
+        "next_slot_at": None if definition.is_paused else upcoming,
+        "unfired_slot_at": upcoming if definition.is_paused else None,
+        "meaning": definition.read_meaning(),
+        "error": "",
+        "version": F("version") + 1,
+    }
 
 
-def _slots(schedule: CronSchedule, start: datetime, end: datetime) -> Iterator[datetime]:
-    """Yield the slots after `start` and before `end`."""
-    slot = schedule.next_after(start)
-    while slot is not None and slot < end:
-        yield slot
-        slot = schedule.next_after(slot)
+def _fire(
+    using: str, definitions: Iterable[CronDefinition], now: datetime, until: float
+) -> tuple[list[Run], int]:
+    """Look at each until the time is up; return the runs, and how many were looked at."""
+    due: list[tuple[CronDefinition, Due]] = []
+    for definition in definitions:
+        due.append((definition, look_at(definition, now)))
+        if time.monotonic() >= until:
+            break
+    made = [
+        (definition, each, [_run_of(definition, slot, now) for slot in each.slots])
+        for definition, each in due
+    ]
+    runs = _advance(using, made)
+    make_way(using, runs, now)
+    return _insert(using, runs), len(due)
 
 
-def _run_of(definition: CronDefinition, slot: datetime, missed: int) -> Run:
-    return Run(
+def _run_of(definition: CronDefinition, slot: Slot, now: datetime) -> Run:
+    spread = random.uniform(0, definition.jitter.total_seconds())  # noqa: S311
+    run_after = slot.at + timedelta(seconds=spread)
+    run = Run(
         function_id=definition.function_id,
         queue=definition.queue,
         priority=definition.priority,
@@ -115,12 +111,15 @@ def _run_of(definition: CronDefinition, slot: datetime, missed: int) -> Run:
         max_attempts=definition.max_attempts,
         rerun_if_lost=definition.rerun_if_lost,
         definition=definition,
-        slot=slot,
-        missed_slots=missed,
-        state=State.QUEUED,
-        run_after=slot,
+        slot=slot.at,
+        missed_slots=slot.missed,
+        state=State.QUEUED if run_after <= now else State.SCHEDULED,
+        run_after=run_after,
         enqueued_by="schedule",
     )
+    if slot.skipped:
+        skip(run, Reason.MISSED, now)
+    return run
 
 
 def _due(using: str, now: datetime) -> list[CronDefinition]:
@@ -134,6 +133,8 @@ _ADVANCE: Final = """
 WITH moved (definition, read_slot, read_version, next, slot, run, error) AS (VALUES {rows})
 UPDATE {definition} AS d
 SET next_slot_at = moved.next, version = d.version + 1, error = moved.error,
+    unfired_slot_at = CASE WHEN moved.error = '' THEN NULL
+                           ELSE COALESCE(d.unfired_slot_at, d.next_slot_at) END,
     last_slot_at = COALESCE(moved.slot, d.last_slot_at),
     last_run_id = COALESCE(moved.run, d.last_run_id)
 FROM moved
@@ -148,40 +149,41 @@ _ROW: Final = {
 }
 
 
-def _advance(using: str, due: list[Due]) -> list[Run]:
+def _advance(using: str, made: list[tuple[CronDefinition, Due, list[Run]]]) -> list[Run]:
     """Move the definitions on that nobody else has moved; return the runs to insert."""
-    if not due:
+    if not made:
         return []
     connection = connections[using]
     instant, key = CronDefinition._meta.get_field("next_slot_at"), Run._meta.pk
     values: list[Any] = []
-    for each in due:
+    for definition, due, runs in made:
+        newest = runs[-1] if runs else None
         values += [
-            each.definition.pk,
-            instant.get_db_prep_value(each.definition.next_slot_at, connection),
-            each.definition.version,
-            instant.get_db_prep_value(each.next_slot_at, connection),
-            instant.get_db_prep_value(each.run.slot if each.run else None, connection),
-            key.get_db_prep_value(each.run.pk if each.run else None, connection),
-            each.error,
+            definition.pk,
+            instant.get_db_prep_value(definition.next_slot_at, connection),
+            definition.version,
+            instant.get_db_prep_value(due.next_slot_at, connection),
+            instant.get_db_prep_value(newest and newest.slot, connection),
+            key.get_db_prep_value(newest and newest.pk, connection),
+            due.error,
         ]
     sql = _ADVANCE.format(
         definition=CronDefinition._meta.db_table,
-        rows=", ".join([_ROW[connection.vendor]] * len(due)),
+        rows=", ".join([_ROW[connection.vendor]] * len(made)),
     )
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
         moved = {pk for (pk,) in cursor.fetchall()}
-    won = [each for each in due if each.definition.pk in moved]
-    for each in won:
-        if each.error:
+    won = [each for each in made if each[0].pk in moved]
+    for definition, due, _ in won:
+        if due.error:
             logger.error(
                 "definition.error %s: %s",
-                each.definition.function_id,
-                each.error,
-                extra={"event": "definition.error", "function": each.definition.function_id},
+                definition.function_id,
+                due.error,
+                extra={"event": "definition.error", "function": definition.function_id},
             )
-    return [each.run for each in won if each.run is not None]
+    return [run for _, _, runs in won for run in runs]
 
 
 def _insert(using: str, runs: list[Run]) -> list[Run]:
@@ -190,7 +192,7 @@ def _insert(using: str, runs: list[Run]) -> list[Run]:
         return []
     rows = Run.objects.using(using)
     rows.bulk_create(runs, ignore_conflicts=True)
-    made = {run.pk: run for run in rows.filter(pk__in=[run.pk for run in runs])}
+    made = set(rows.filter(pk__in=[run.pk for run in runs]).values_list("pk", flat=True))
     for run in runs:
         if run.pk not in made:
             first = rows.filter(definition=run.definition_id, slot=run.slot)
@@ -202,4 +204,4 @@ def _insert(using: str, runs: list[Run]) -> list[Run]:
             )
             definition = CronDefinition.objects.using(using).filter(function=run.function_id)
             definition.update(last_run=first.values("pk")[:1])
-    return list(made.values())
+    return [run for run in runs if run.pk in made]

@@ -25,6 +25,7 @@ from django_defer.models import BackgroundFunction, Cluster, Run
 from django_defer.querysets import RunQuerySet
 from django_defer.reap import reap
 from django_defer.states import Reason
+from django_defer.sync import sync
 from django_defer.transitions import BATCH, park, unpark
 from django_defer.wakeup import announce
 
@@ -42,6 +43,7 @@ class Membership:
     workers: int
     schedules: bool
     lease: timedelta
+    kept: set[str] = field(default_factory=set)  # keys that our sync left to other live code
     id: UUID = field(default_factory=uuid4)
     _steady_since: datetime | None = None  # both on the database's clock: ours may stand still
     _last_look: datetime | None = None
@@ -113,6 +115,18 @@ class Membership:
         if dead:
             announce(self.using)
         return len(dead)
+
+    def sync_again(self, now: datetime) -> None:
+        """Sync anew when the last cluster with other code, that our sync left be, has ended."""
+        if not self.kept:
+            return
+        live = Cluster.objects.using(self.using).live(now, self.lease)
+        others = live.exclude(pk=self.id).values_list("functions", flat=True)
+        if self.kept.isdisjoint(key for functions in others for key in functions):
+            report = sync(self.using)
+            self.kept = report.kept
+            for line in report.lines():
+                logger.info("sync.completed %s", line, extra={"event": "sync.completed"})
 
     def sort_parked(self, now: datetime) -> tuple[int, int]:
         """Park queued runs that no live code knows, and unpark those that we know.

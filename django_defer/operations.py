@@ -1,4 +1,4 @@
-"""What a person does: run now, pause, resume, cancel, reschedule, rerun, wait.
+"""What a person does with runs: run now, cancel, reschedule, rerun, wait.
 
 The same rules serve Python calls, commands and the admin. `actor` is text: who did it.
 """
@@ -9,14 +9,13 @@ import time
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connections, models, transaction
+from django.db import connections
 
 from django_defer.call_options import CallOptions
-from django_defer.clock import DatabaseNow, database_now
 from django_defer.conf import conf
 from django_defer.durations import parse_duration
 from django_defer.enqueue import build_run, inherit, insert, is_pending
-from django_defer.event_loop import in_thread, refuse_event_loop
+from django_defer.event_loop import refuse_event_loop
 from django_defer.exceptions import (
     InvalidOption,
     ResultNotReady,
@@ -27,12 +26,11 @@ from django_defer.exceptions import (
     RunNotReschedulable,
     WaitInsideTransaction,
 )
-from django_defer.models import BackgroundFunction, CronDefinition, Queue, Run
+from django_defer.models import CronDefinition, Run
 from django_defer.payloads import decode_result
 from django_defer.registry import registry
-from django_defer.states import FINISHED, Reason, State
-from django_defer.sync import next_slot
-from django_defer.transitions import BATCH, cancel_waiting, park, unpark
+from django_defer.states import FINISHED, State
+from django_defer.transitions import cancel_waiting
 from django_defer.transitions import reschedule as move_to
 from django_defer.wakeup import announce
 
@@ -70,85 +68,6 @@ def run_now(
         run.definition = CronDefinition.objects.using(using).filter(function=key).first()
     run.enqueued_by = actor[:200] or run.enqueued_by
     return insert(run)
-
-
-def pause(target: Any, *, reason: str = "", until: datetime | None = None, actor: str = "") -> None:
-    """Pause a definition, a function or a queue. Waiting runs of a function are parked.
-
-    With `until` (an aware datetime), a worker ends the pause then, to within a few seconds.
-    """
-    refuse_event_loop(".pause()")
-    using = str(conf.database)
-    values: dict[str, Any] = {
-        "paused_at": DatabaseNow(),
-        "paused_by": actor[:150],
-        "paused_until": until,
-        "pause_reason": reason[:500],
-    }
-    if isinstance(target, CronDefinition):
-        values |= {"next_slot_at": None, "version": models.F("version") + 1}
-    type(target).objects.filter(pk=target.pk).update(**values)
-    if isinstance(target, BackgroundFunction):
-        paused = BackgroundFunction.objects.paused().filter(pk=target.pk)
-        queued = Run.objects.queued().filter(function=target.key, function__in=paused)
-        _all(lambda: park(using, queued, Reason.FUNCTION_PAUSED))
-    target.refresh_from_db()
-
-
-def resume(target: Any, *, actor: str = "") -> None:
-    """End a pause. A definition fires from its next slot on; what was missed stays missed.
-
-    What is not paused stays as it is: a slot that is due now must not be passed over.
-    """
-    refuse_event_loop(".resume()")
-    _end_pause(target, type(target).objects.filter(paused_at__isnull=False))
-    target.refresh_from_db()
-
-
-def resume_overdue(using: str, now: datetime) -> int:
-    """End the pauses whose `until` has come; return how many."""
-    resumed = 0
-    for model in (CronDefinition, BackgroundFunction, Queue):
-        overdue = model.objects.using(using).filter(paused_until__lte=now)
-        for row in overdue:
-            _end_pause(row, overdue)
-            resumed += 1
-    return resumed
-
-
-def _end_pause(target: Any, still: models.QuerySet[Any]) -> None:
-    """Resume, if the row is still in the set `still`."""
-    using = str(conf.database)
-    values: dict[str, Any] = {
-        "paused_at": None,
-        "paused_by": "",
-        "paused_until": None,
-        "pause_reason": "",
-    }
-    with transaction.atomic(using=using):
-        row = _locked(target)
-        if isinstance(row, CronDefinition):
-            row.paused_at = None
-            upcoming = None if row.orphaned_at else next_slot(row, database_now(using))
-            values |= {"next_slot_at": upcoming, "error": "", "version": models.F("version") + 1}
-        still.filter(pk=target.pk).update(**values)
-    if isinstance(target, BackgroundFunction):
-        parked = Run.objects.filter(
-            state=State.PARKED, reason=Reason.FUNCTION_PAUSED, function=target.key
-        )
-        _all(lambda: unpark(using, parked))
-    announce(using)
-
-
-def pause_queue(name: str, **how: Any) -> Queue:
-    """Pause a queue by name: its runs stay where they are and nobody claims them."""
-    refuse_event_loop(".pause_queue()")
-    queue, _ = Queue.objects.get_or_create(name=name)
-    pause(queue, **how)
-    return queue
-
-
-apause, aresume, apause_queue = in_thread(pause), in_thread(resume), in_thread(pause_queue)
 
 
 def cancel(run: Run, *, actor: str = "", reason: str = "") -> None:
@@ -264,20 +183,3 @@ def _refuse_not_enqueued(run: Run) -> None:
 
 def _alias(run: Run) -> str:
     return str(run._state.db or conf.database)
-
-
-def _locked(target: Any) -> Any:
-    """Return the row as it is now, and keep others from changing it meanwhile."""
-    rows = type(target).objects.filter(pk=target.pk)
-    if connections[rows.db].features.has_select_for_update:
-        rows = rows.select_for_update()
-    return rows.get()
-
-
-def _all(batch: Any) -> int:
-    total = 0
-    while moved := batch():
-        total += moved
-        if moved < BATCH:
-            break
-    return total

@@ -10,10 +10,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import models
-from django.db.models import Count, Q
+from django.db.models import Count, F, Q
+from django.db.models.lookups import In
 
 from django_defer.conf import conf
-from django_defer.states import ACTIVE, FINISHED, UNFINISHED, WAITING, State
+from django_defer.states import ACTIVE, FINISHED, UNFINISHED, WAITING, Reason, State
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -23,12 +24,27 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=models.Model)
 
 
+class InStates(In):  # type: ignore[type-arg]
+    """`state IN ('claimed', 'running')`, written out.
+
+    SQLite takes a partial index for an IN of literals only, not of parameters.
+    """
+
+    def __init__(self, states: Collection[State]) -> None:
+        super().__init__(F("state"), sorted(states))
+
+    def process_rhs(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
+        """Return the states as SQL; they are our own words, and have no quotes in them."""
+        states = ", ".join(f"'{state}'" for state in self.rhs)
+        return f"({states})", ()
+
+
 class RunQuerySet(models.QuerySet["Run"]):
     """Sets of runs."""
 
     def waiting(self) -> RunQuerySet:
         """Not started: scheduled, queued or parked."""
-        return self.filter(state__in=WAITING)
+        return self.filter(InStates(WAITING))
 
     def queued(self) -> RunQuerySet:
         """Due, and waiting for a worker."""
@@ -36,11 +52,11 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def active(self) -> RunQuerySet:
         """Claimed by a worker or running in one."""
-        return self.filter(state__in=ACTIVE)
+        return self.filter(InStates(ACTIVE))
 
     def unfinished(self) -> RunQuerySet:
         """Everything that has not ended."""
-        return self.filter(state__in=UNFINISHED)
+        return self.filter(InStates(UNFINISHED))
 
     def finished(self) -> RunQuerySet:
         """Ended, one way or the other."""
@@ -62,10 +78,22 @@ class RunQuerySet(models.QuerySet["Run"]):
     def parked_for_code(self, keys: Collection[str]) -> RunQuerySet:
         """Parked, of functions that these workers know.
 
-        For whatever reason: a run that was parked at the moment its function was resumed would
-        otherwise stay parked. Leave out what is paused now.
+        For whatever reason but an overlap: a run that was parked at the moment its function was
+        resumed would otherwise stay parked. Leave out what is paused now.
         """
-        return self.filter(state=State.PARKED, function__in=keys)
+        parked = self.filter(state=State.PARKED, function__in=keys)
+        return parked.exclude(reason=Reason.OVERLAP)
+
+    def of_slots(self, definitions: Collection[int]) -> RunQuerySet:
+        """Made by these definitions' slots (not by `run_now` or a rerun)."""
+        return self.filter(definition__in=definitions, slot__isnull=False)
+
+    def not_begun(self) -> RunQuerySet:
+        """Waiting for their first attempt, or for one that was given back: no retries."""
+        return self.filter(
+            InStates(UNFINISHED),
+            Q(state__in=(State.QUEUED, State.PARKED)) | Q(state=State.SCHEDULED, failures=0),
+        )
 
     def children_of(self, run_id: UUID) -> RunQuerySet:
         """The runs that this run enqueued."""
@@ -98,7 +126,7 @@ class DefinitionQuerySet(models.QuerySet["CronDefinition"]):
 
     def due(self, now: datetime) -> DefinitionQuerySet:
         """Firing, with a slot at `now` or earlier; the earliest first."""
-        return self.firing().filter(next_slot_at__lte=now).order_by("next_slot_at")
+        return self.firing().filter(next_slot_at__lte=now).order_by("next_slot_at", "pk")
 
 
 class ClusterQuerySet(models.QuerySet["Cluster"]):

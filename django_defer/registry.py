@@ -19,11 +19,13 @@ from django.apps import apps
 
 from django_defer.exceptions import DuplicateKey, ImproperlyDeferred, UnknownFunction
 from django_defer.retries import RetryPolicy
+from django_defer.schedule_options import ScheduleOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from django_defer.cron import CronSchedule
+    from django_defer.schedules import Every
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,13 +58,17 @@ class Function(Generic[P, R]):
         *,
         key: str,
         options: Options,
-        schedule: CronSchedule | None = None,
+        former_keys: tuple[str, ...] = (),
+        schedule: CronSchedule | Every | None = None,
+        schedule_options: ScheduleOptions | None = None,
     ) -> None:
         functools.update_wrapper(self, function)  # type: ignore[arg-type]
         self.function = function
         self.key = key
+        self.former_keys = former_keys
         self.options = options
         self.schedule = schedule
+        self.schedule_options = schedule_options or ScheduleOptions()
         self.module: str = function.__module__
         self.file, self.line = source_of(function)
         self.signature = inspect.signature(function)
@@ -121,20 +127,20 @@ class Registry:
         return len(self._functions)
 
     def keys(self) -> list[str]:
-        """Return every key, sorted."""
-        return sorted(self._functions)
+        """Return every key that finds a function, former ones too, sorted."""
+        return sorted({*self._functions, *self._former()})
 
     def get(self, key: str) -> Any:
         """Return the function with this key; UnknownFunction suggests the nearest one."""
-        try:
-            return self._functions[key]
-        except KeyError:
+        function = self.find(key)
+        if function is None:
             nearest = difflib.get_close_matches(key, self._functions, n=1)
-            raise UnknownFunction(key, nearest[0] if nearest else None) from None
+            raise UnknownFunction(key, nearest[0] if nearest else None)
+        return function
 
     def find(self, key: str) -> Any | None:
-        """Return the function with this key, or None."""
-        return self._functions.get(key)
+        """Return the function that has, or used to have, this key; None if there is none."""
+        return self._functions.get(key) or self._former().get(key)
 
     def add(self, function: Function[Any, Any]) -> None:
         """Register a function. Its own module executed again may replace it; nobody else may."""
@@ -147,6 +153,7 @@ class Registry:
                 )
             if (other.module, other.line) != (function.module, function.line):
                 raise DuplicateKey(function.key, other.place, function.place)
+        self._check_former_keys(function)
         twin = next((each for each in self if _is_same_code(each, function)), None)
         if twin is not None:
             proper = function if in_defer_module(function.module) else twin
@@ -160,6 +167,26 @@ class Registry:
     def remove(self, key: str) -> None:
         """Forget a function (tests)."""
         self._functions.pop(key, None)
+
+    def _check_former_keys(self, function: Function[Any, Any]) -> None:
+        """Refuse a former key that a function has, or that two functions used to have."""
+        for key in function.former_keys:
+            owner = self.find(key)
+            if key == function.key or (owner is not None and owner.key != function.key):
+                whose = f"that of {owner.key} ({owner.place})" if owner else "its own key"
+                raise ImproperlyDeferred(
+                    f"{function.key} ({function.place}) says renamed_from={key!r}, but this is "
+                    f"{whose}: leave it out."
+                )
+        heir = self._former().get(function.key)
+        if heir is not None and heir.key != function.key:
+            raise ImproperlyDeferred(
+                f"{heir.key} ({heir.place}) says renamed_from={function.key!r}, but there still "
+                f"is such a function ({function.place}): remove one of the two."
+            )
+
+    def _former(self) -> dict[str, Any]:
+        return {key: function for function in self for key in function.former_keys}
 
 
 registry = Registry()

@@ -18,6 +18,7 @@ from django_defer.connections import UNREACHABLE, persistently
 from django_defer.exceptions import NotMigrated
 from django_defer.materialise import materialise
 from django_defer.models import CronDefinition, Run
+from django_defer.states import State
 from django_defer.transitions import BATCH, promote
 from django_defer.wakeup import announce
 
@@ -93,17 +94,24 @@ def tick(using: str, now: datetime, *, slots: bool = True) -> Ticked:
             break
     fired = materialise(using, now, seconds=LONGEST_ROUND) if slots else []
     for run in fired:
-        logger.info(
-            "slot.fired %s slot=%s run=%s missed=%s",
-            run.function_id,
-            run.slot,
-            run.pk,
-            run.missed_slots,
-            extra={"event": "slot.fired", "function": run.function_id, "run_id": str(run.pk)},
-        )
+        _log(run)
     if promoted or fired:
         announce(using)
     return Ticked(promoted, len(fired))
+
+
+def _log(run: Run) -> None:
+    event = "slot.skipped" if run.state == State.SKIPPED else "slot.fired"
+    logger.info(
+        "%s %s slot=%s run=%s missed=%s%s",
+        event,
+        run.function_id,
+        run.slot,
+        run.pk,
+        run.missed_slots,
+        f" reason={run.reason}" if run.reason else "",
+        extra={"event": event, "function": run.function_id, "run_id": str(run.pk)},
+    )
 
 
 def run_scheduler(using: str, should_stop: Callable[[], bool]) -> None:

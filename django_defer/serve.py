@@ -37,8 +37,7 @@ def serve(
     refuse_broken_code()
     with plain_errors():  # what is wrong is better said before anything is forked
         Run.objects.using(using).exists()
-        if sync_first:
-            sync(using)
+        kept = sync(using).kept if sync_first else ()
     supervisor = Supervisor(
         ClusterOptions(
             using=using,
@@ -46,6 +45,7 @@ def serve(
             queues=queues or conf.queues,
             schedules=schedules,
             drain=drain,
+            kept=kept,
             on_round=watch_code() if reload else None,
         )
     )

@@ -67,6 +67,12 @@ def cancel_waiting(using: str, run_id: UUID, reason: str) -> bool:
     )
 
 
+def request_abort(using: str, runs: RunQuerySet, reason: str) -> int:
+    """Ask the clusters that execute these runs to end them; return how many are asked."""
+    running = runs.using(using).filter(state=State.RUNNING, abort_requested_at__isnull=True)
+    return running.update(abort_requested_at=DatabaseNow(), reason=reason[:500])
+
+
 def reschedule(using: str, run_id: UUID, when: datetime | None) -> bool:
     """Let a waiting run wait until `when`, or make it due now."""
     run = Run.objects.using(using).filter(pk=run_id)

@@ -20,8 +20,9 @@ from django_defer import attempts
 from django_defer.claims import Claim, claim
 from django_defer.clock import DatabaseNow
 from django_defer.conf import conf
-from django_defer.decorators import DeferredFunction, parse_options
+from django_defer.decorators import DeferredFunction
 from django_defer.models import BackgroundFunction, Cluster, CronDefinition, Run
+from django_defer.options import parse_options
 from django_defer.registry import registry
 from django_defer.states import ACTIVE, FINISHED, State
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from django_defer import operations
+from django_defer import operations, pauses
 from django_defer.exceptions import RunNotCancellable, RunNotRerunnable
 from django_defer.models import CronDefinition, Run
 from django_defer.registry import registry, required_parameters
@@ -77,7 +77,7 @@ def _refuse_pause(target: Any) -> str:
 
 
 def _pause(target: Any, actor: str, reason: str) -> None:
-    operations.pause(target, actor=actor, reason=reason)
+    pauses.pause(target, actor=actor, reason=reason)
 
 
 def _refuse_resume(target: Any) -> str:
@@ -85,7 +85,7 @@ def _refuse_resume(target: Any) -> str:
 
 
 def _resume(target: Any, actor: str, reason: str) -> None:
-    operations.resume(target, actor=actor)
+    pauses.resume(target, actor=actor)
 
 
 def _refuse_cancel(run: Run) -> str:

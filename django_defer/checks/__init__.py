@@ -14,6 +14,7 @@ from django_defer.checks.database import check_database
 from django_defer.checks.functions import (
     check_atomic,
     check_discovery,
+    check_enabled,
     check_modules,
     check_schedules,
 )
@@ -25,6 +26,7 @@ for _check in (
     check_settings,
     check_database,
     check_discovery,
+    check_enabled,
     check_schedules,
     check_modules,
     check_atomic,

@@ -16,9 +16,15 @@ from django.db import connections
 
 import django_defer
 from django_defer.checks.database import database_alias
+from django_defer.cron import CronSchedule
 from django_defer.discovery import oddities
 from django_defer.durations import format_duration
-from django_defer.exceptions import DeferError, DuplicateKey, InvalidCronExpression
+from django_defer.exceptions import (
+    DeferError,
+    DuplicateKey,
+    InvalidCronExpression,
+    InvalidOption,
+)
 from django_defer.registry import registry
 
 if TYPE_CHECKING:
@@ -52,9 +58,21 @@ def check_schedules(**kwargs: object) -> list[checks.CheckMessage]:
             id=CRON_IDS[warning.code],
         )
         for function in registry
-        if function.schedule is not None
+        if isinstance(function.schedule, CronSchedule)
         for warning in function.schedule.warnings(function.key)
     ]
+
+
+def check_enabled(**kwargs: object) -> list[checks.CheckMessage]:
+    """Report an `enabled=` that cannot say whether its schedule fires here (E006)."""
+    found: list[checks.CheckMessage] = []
+    for function in registry:
+        try:
+            function.schedule_options.is_enabled(function.key)
+        except InvalidOption as error:
+            hint = "It is called without arguments, by each check and each sync."
+            found.append(checks.Error(str(error), hint=hint, obj=_place(function), id="defer.E006"))
+    return found
 
 
 def check_modules(**kwargs: object) -> list[checks.CheckMessage]:

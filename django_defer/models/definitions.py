@@ -13,6 +13,7 @@ from django_defer.cron import CronSchedule
 from django_defer.event_loop import in_thread
 from django_defer.models.functions import BackgroundFunction, Pausable
 from django_defer.querysets import DefinitionManager
+from django_defer.schedules import Bounded, IntervalSchedule, Schedule, parse_interval
 
 if TYPE_CHECKING:
     from django_defer.models.runs import Run
@@ -62,6 +63,7 @@ class CronDefinition(Pausable):
     timezone_override = models.CharField(
         _("time zone set by an operator"), max_length=64, blank=True
     )
+    meaning = models.TextField(_("what the expression meant when it was read"), blank=True)
     overridden_by = models.CharField(_("overridden by"), max_length=150, blank=True)
     overridden_at = InstantField(_("overridden at"), null=True, blank=True)
     interval = models.DurationField(_("interval"), null=True, blank=True)
@@ -99,6 +101,10 @@ class CronDefinition(Pausable):
         related_name="+",
     )
     error = models.TextField(_("error"), blank=True)
+    unfired_slot_at = InstantField(
+        _("first slot not fired, for a pause or an error"), null=True, blank=True
+    )
+    pauses = models.JSONField(_("earlier pauses"), default=list, blank=True)
     orphaned_at = InstantField(_("orphaned at"), null=True, blank=True)
 
     objects = DefinitionManager()
@@ -116,8 +122,9 @@ class CronDefinition(Pausable):
 
     @property
     def expression(self) -> str:
-        """The expression in force: the operator's, else the code's."""
-        return self.expression_override or self.code_expression
+        """The expression in force: the operator's, else the code's. "every 10s" is an interval."""
+        text = self.expression_override or self.code_expression
+        return f"every {text}" if self.kind == self.Kind.EVERY else text
 
     @property
     def timezone(self) -> str:
@@ -125,14 +132,57 @@ class CronDefinition(Pausable):
         return self.timezone_override or self.code_timezone
 
     @property
-    def schedule(self) -> CronSchedule:
-        """The schedule in force; raises InvalidCronExpression when it cannot be used (any more)."""
+    def is_overridden(self) -> bool:
+        """Whether an operator's expression or zone is in force."""
+        return bool(self.expression_override or self.timezone_override)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule in force; raises a ValueError when it cannot be used (any more)."""
+        schedule = self._interval() if self.kind == self.Kind.EVERY else self._cron()
+        if self.starts_at is None and self.ends_at is None:
+            return schedule
+        return Bounded(schedule, self.starts_at, self.ends_at)
+
+    def next_slot_after(self, now: datetime) -> datetime | None:
+        """Return the next slot after `now`; None while paused, switched off or orphaned.
+
+        Of a schedule that cannot be read it is `now`, so that the next tick marks it with its
+        error.
+        """
+        if self.is_paused or not self.enabled or self.orphaned_at is not None:
+            return None
+        try:
+            return self.schedule.next_after(now)
+        except ValueError:
+            return now
+
+    def read_meaning(self) -> str:
+        """Return what the expression in force means to the code that reads it here and now."""
+        if self.kind == self.Kind.EVERY:
+            return ""
+        try:
+            return self._cron().meaning
+        except ValueError:
+            return ""
+
+    def _cron(self) -> CronSchedule:
         return CronSchedule(self.expression, self.timezone, key=str(self.function_id))
 
-    def next_slots(self, count: int, after: datetime) -> list[datetime]:
+    def _interval(self) -> IntervalSchedule:
+        interval = self.interval
+        if self.expression_override:
+            interval = parse_interval(self.expression_override)
+        if interval is None or self.anchor is None:
+            raise ValueError("an interval or what it is counted from is missing; run defer_sync")
+        return IntervalSchedule(interval, self.anchor)
+
+    def next_slots(
+        self, count: int, after: datetime, *, schedule: Schedule | None = None
+    ) -> list[datetime]:
         """Return up to `count` UTC instants after `after` at which it will be due."""
         slots: list[datetime] = []
-        schedule = self.schedule
+        schedule = schedule or self.schedule
         slot = schedule.next_after(after)
         while slot is not None and len(slots) < count:
             slots.append(slot)
@@ -141,7 +191,7 @@ class CronDefinition(Pausable):
 
     def pause(self, *, reason: str = "", until: datetime | None = None, actor: str = "") -> None:
         """Stop firing until resumed. `actor` is text: who did it."""
-        from django_defer.operations import pause
+        from django_defer.pauses import pause
 
         pause(self, reason=reason, until=until, actor=actor)
 
@@ -155,19 +205,53 @@ class CronDefinition(Pausable):
 
     apause.alters_data = True  # type: ignore[attr-defined]
 
-    def resume(self, *, actor: str = "") -> None:
-        """Fire again from the next slot after now; what was missed stays missed."""
-        from django_defer.operations import resume
+    def resume(self, *, actor: str = "", catch_up: bool = False) -> None:
+        """Fire again from the next slot after now.
 
-        resume(self, actor=actor)
+        With `catch_up`, slots of the pause are treated as missed ones: as `catch_up=` says.
+        """
+        from django_defer.pauses import resume
+
+        resume(self, actor=actor, catch_up=catch_up)
 
     resume.alters_data = True  # type: ignore[attr-defined]
 
-    async def aresume(self, *, actor: str = "") -> None:
+    async def aresume(self, *, actor: str = "", catch_up: bool = False) -> None:
         """`resume` from async code."""
-        await in_thread(self.resume)(actor=actor)
+        await in_thread(self.resume)(actor=actor, catch_up=catch_up)
 
     aresume.alters_data = True  # type: ignore[attr-defined]
+
+    def override(self, *, expression: str = "", timezone: str = "", actor: str = "") -> None:
+        """Put an expression, a zone or both in place of the code's, until it is cleared.
+
+        The slots begin anew after now. Of an interval, `expression` is a duration such as "30s".
+        """
+        from django_defer.overrides import override
+
+        override(self, expression=expression, timezone=timezone, actor=actor)
+
+    override.alters_data = True  # type: ignore[attr-defined]
+
+    async def aoverride(self, *, expression: str = "", timezone: str = "", actor: str = "") -> None:
+        """`override` from async code."""
+        await in_thread(self.override)(expression=expression, timezone=timezone, actor=actor)
+
+    aoverride.alters_data = True  # type: ignore[attr-defined]
+
+    def clear_override(self, *, actor: str = "") -> None:
+        """Let the code's expression and zone be in force again, from the next slot after now."""
+        from django_defer.overrides import clear_override
+
+        clear_override(self, actor=actor)
+
+    clear_override.alters_data = True  # type: ignore[attr-defined]
+
+    async def aclear_override(self, *, actor: str = "") -> None:
+        """`clear_override` from async code."""
+        await in_thread(self.clear_override)(actor=actor)
+
+    aclear_override.alters_data = True  # type: ignore[attr-defined]
 
     def run_now(self, *, actor: str = "", **options: Any) -> Run:
         """Make a run outside the schedule; the schedule itself does not move."""

@@ -35,6 +35,7 @@ class BackgroundFunction(Pausable):
     options = models.JSONField(_("options"), default=dict)
     module = models.CharField(_("module"), max_length=300, blank=True)
     line = models.PositiveIntegerField(_("line"), default=0)
+    former_keys = models.JSONField(_("former keys"), default=list)
     synced_at = InstantField(_("synced at"), null=True)
     orphaned_at = InstantField(_("orphaned at"), null=True, blank=True)
 

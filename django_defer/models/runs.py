@@ -17,7 +17,7 @@ from django_defer.ids import uuid7
 from django_defer.models.definitions import CronDefinition
 from django_defer.models.functions import BackgroundFunction
 from django_defer.querysets import DeferManager, RunManager
-from django_defer.states import ACTIVE, FINISHED, Outcome, State
+from django_defer.states import ACTIVE, FINISHED, UNFINISHED, Outcome, State
 
 
 class DefaultInstant(InstantField):
@@ -115,6 +115,11 @@ class Run(models.Model):
             models.Index("function", F("id").desc(), name="defer_run_function"),
             models.Index(
                 "parent", "state", name="defer_run_parent", condition=Q(parent__isnull=False)
+            ),
+            models.Index(
+                "definition",
+                name="defer_run_slots",
+                condition=Q(slot__isnull=False, state__in=sorted(UNFINISHED)),
             ),
             models.Index("rerun_of", name="defer_run_reruns", condition=Q(rerun_of__isnull=False)),
             models.Index(F("id").desc(), name="defer_run_failed", condition=Q(state=State.FAILED)),

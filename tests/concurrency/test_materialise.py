@@ -9,7 +9,7 @@ from django.db import transaction
 
 from django_defer.materialise import materialise
 from django_defer.models import BackgroundFunction, CronDefinition, Run
-from django_defer.operations import pause, resume
+from django_defer.pauses import pause, resume
 from django_defer.scheduler import tick
 from tests import runs
 from tests.concurrency.race import race

@@ -11,7 +11,8 @@ from django.db import connections, transaction
 
 from django_defer.models import BackgroundFunction, CronDefinition
 from django_defer.registry import registry
-from django_defer.sync import SyncReport, sync
+from django_defer.sync import sync
+from django_defer.sync_report import SyncReport
 from tests.scratch import define, own_registry
 
 if TYPE_CHECKING:

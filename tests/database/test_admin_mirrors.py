@@ -11,7 +11,7 @@ from django.contrib.admin.utils import quote
 from django.urls import reverse
 from django.utils.html import strip_tags
 
-from django_defer import operations
+from django_defer import pauses
 from django_defer.models import BackgroundFunction, CronDefinition, Run
 from django_defer.states import State
 from django_defer.sync import sync
@@ -119,7 +119,7 @@ def test_a_paused_definition_says_who_paused_it_and_what_it_would_do(
 ) -> None:
     row = weekly()
     until = datetime(2027, 1, 4, tzinfo=UTC)
-    operations.pause(row, actor="ada", reason="holidays", until=until)
+    pauses.pause(row, actor="ada", reason="holidays", until=until)
     text = words(admin_client, "crondefinition", row)
     assert "Paused by ada since " in text
     assert "until 2027-01-04 00:00:00 UTC: holidays" in text
@@ -197,7 +197,7 @@ def test_a_function_of_which_nothing_waits_says_so(admin_client: Client) -> None
 
 
 def test_a_paused_queue_says_who_paused_it_and_how_much_is_due(admin_client: Client) -> None:
-    row = operations.pause_queue("mail", actor="ada", reason="outage")
+    row = pauses.pause_queue("mail", actor="ada", reason="outage")
     make_run(queue="mail")
     assert "Paused by ada since " in read(admin_client, "queue", row)
     listed = read(admin_client, "queue")
@@ -240,7 +240,7 @@ def test_a_list_takes_the_same_number_of_queries_for_any_number_of_rows(
         )
         run: Run = make_retrying(function_id=key, definition=definition, queue=f"queue {number}")
         CronDefinition.objects.filter(pk=definition.pk).update(last_run=run)
-        operations.pause_queue(f"queue {number}")
+        pauses.pause_queue(f"queue {number}")
         make_cluster()
 
     add(0)
@@ -271,7 +271,7 @@ def test_hostile_text_stays_text_on_every_page(admin_client: Client) -> None:
         queue=HOSTILE,
         error=HOSTILE,
     )
-    queue = operations.pause_queue(HOSTILE[:50], actor=HOSTILE, reason=HOSTILE)
+    queue = pauses.pause_queue(HOSTILE[:50], actor=HOSTILE, reason=HOSTILE)
     cluster = make_cluster(
         host=HOSTILE, queues=[HOSTILE], functions=[HOSTILE], versions={HOSTILE: HOSTILE}
     )

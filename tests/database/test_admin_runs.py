@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import strip_tags
 
-from django_defer import operations
+from django_defer import pauses
 from django_defer.admin import RunAdmin, search
 from django_defer.admin.rendering import short_id
 from django_defer.admin.sentences import state_in_words
@@ -208,7 +208,7 @@ def test_a_queued_run_says_what_it_waits_for() -> None:
     assert "waits for a free worker of the queue “mail”" in words(run)
     BackgroundFunction.objects.filter(pk="testapp.add").update(paused_at=ago(days=1))
     assert "its function is paused" in words(run)
-    operations.pause_queue("mail")
+    pauses.pause_queue("mail")
     assert "the queue “mail” is paused" in words(run)
 
 

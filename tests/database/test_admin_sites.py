@@ -10,7 +10,7 @@ from django.contrib.admin import AdminSite, site
 from django.test import override_settings
 from django.urls import path
 
-from django_defer import operations
+from django_defer import pauses
 from django_defer.admin import RunAdmin
 from django_defer.models import CronDefinition, Run
 from django_defer.states import State
@@ -92,8 +92,8 @@ def test_no_page_has_inline_scripts_or_styles(admin_client: Client) -> None:
     definition = CronDefinition.objects.get(function="testapp.weekly")
     run = make_slot(definition, ago(days=1), failed=1)
     make_attempt(run)
-    operations.pause(definition, reason="holidays")
-    operations.pause_queue("mail")
+    pauses.pause(definition, reason="holidays")
+    pauses.pause_queue("mail")
     pages = [
         "run/",
         f"run/{run.pk}/change/",

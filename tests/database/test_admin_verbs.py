@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from django_defer import operations
+from django_defer import operations, pauses
 from django_defer.admin import acting
 from django_defer.models import BackgroundFunction, CronDefinition, Queue, Run
 from django_defer.states import State
@@ -45,7 +45,7 @@ def function(key: str = "testapp.noop") -> BackgroundFunction:
 
 def paused_function() -> BackgroundFunction:
     row = function()
-    operations.pause(row)
+    pauses.pause(row)
     return row
 
 
@@ -54,7 +54,7 @@ def queue() -> Queue:
 
 
 def paused_queue() -> Queue:
-    return operations.pause_queue("mail")
+    return pauses.pause_queue("mail")
 
 
 @dataclass(frozen=True)

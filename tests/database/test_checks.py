@@ -71,7 +71,7 @@ def test_they_run_with_every_command_and_need_no_database() -> None:
     ours = [
         each for each in check_registry.get_checks() if each.__module__.startswith("django_defer")
     ]
-    assert len(ours) == 6
+    assert len(ours) == 7
     assert not any("database" in each.tags for each in ours)
 
 
@@ -253,7 +253,7 @@ def test_a_database_in_memory_needs_no_options(monkeypatch: pytest.MonkeyPatch, 
         (
             "from django_defer import defer\n@defer(overlap='skip')\ndef compute(): ...",
             "defer.E002",
-            "shop.compute: the option overlap= is not built yet",
+            "shop.compute: overlap= is about a schedule",
             2,
         ),
         (
@@ -322,6 +322,19 @@ def test_an_error_that_two_modules_meet_is_reported_once(
     }
     with installed_app(tmp_path, files, monkeypatch):
         assert "A lambda" in only("defer.E002").msg
+
+
+# -- E006 ------------------------------------------------------------------------------------------
+
+
+def test_an_enabled_that_cannot_say_is_an_error_with_file_and_line() -> None:
+    define(
+        "@defer.cron('0 8 * * MON', enabled=lambda: 1 / 0)\ndef weekly(): ...\n"
+        "@defer.cron('0 8 * * MON', enabled=lambda: False)\ndef other(): ..."
+    )
+    message = only("defer.E006")
+    assert "shop.weekly: the function given as enabled= raised ZeroDivisionError" in message.msg
+    assert message.obj.endswith("shop/defer.py:2")
 
 
 # -- warnings about functions ----------------------------------------------------------------------

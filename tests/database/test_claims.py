@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from django_defer import claims, operations
+from django_defer import claims, pauses
 from django_defer.claims import Claim, waiting_queues
 from django_defer.clock import database_now
 from django_defer.models import BackgroundFunction, Cluster, Queue, Run
@@ -106,27 +106,27 @@ def test_a_cluster_without_a_row_claims_nothing() -> None:
 def test_nothing_is_claimed_from_a_paused_queue() -> None:
     new_run()
     cluster = new_cluster()
-    queue = operations.pause_queue("default")
+    queue = pauses.pause_queue("default")
     assert claim_for(cluster) == []
-    operations.resume(queue)
+    pauses.resume(queue)
     assert len(claim_for(cluster)) == 1
 
 
 def test_the_pause_of_one_queue_leaves_the_others_alone() -> None:
     new_run()
     Queue.objects.create(name="default")  # a row alone is no pause
-    operations.pause_queue("mail")
+    pauses.pause_queue("mail")
     assert len(claim_for(new_cluster())) == 1
 
 
 def test_a_paused_function_is_not_claimed_although_it_is_queued() -> None:
     function = BackgroundFunction.objects.create(key=NOOP)
-    operations.pause(function)
+    pauses.pause(function)
     new_run()  # enqueued after the pause, so not parked yet
     other = new_run("testapp.add")
     cluster, keys = new_cluster(), (NOOP, "testapp.add")
     assert claimed_by(cluster, "0.1", "1.1", keys=keys) == [other]
-    operations.resume(function)
+    pauses.resume(function)
     assert len(claim_for(cluster, keys=keys)) == 1
 
 

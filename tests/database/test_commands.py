@@ -1,15 +1,17 @@
-"""`defer_sync`, `defer_scheduler` and `defer_run`, as a person or a pipeline uses them."""
+"""`defer_sync`, `defer_scheduler`, `defer_run` and `defer_status`, for people and pipelines."""
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import signal
 import subprocess
 import sys
 import time
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,17 +29,17 @@ from django_defer.states import State
 from django_defer.sync import sync
 from django_defer.testing import drain
 from tests.databases import environment
+from tests.runs import new_cluster, new_definition, new_run
 from tests.scratch import Project, define, own_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     Start = Callable[..., subprocess.Popen[str]]
 
 pytestmark = pytest.mark.django_db
 
-COMMANDS = ["defer_sync", "defer_scheduler", "defer_run"]
+COMMANDS = ["defer_sync", "defer_scheduler", "defer_run", "defer_status"]
 
 
 def command(name: str, *arguments: str, **options: Any) -> list[str]:
@@ -173,7 +175,7 @@ def test_sync_prints_what_it_created_and_the_next_slots() -> None:
         "created  function shop.weekly",
         "created  definition shop.weekly (0 8 * * MON Europe/Paris)",
     ]
-    assert len(lines) == 6
+    assert len(lines) == 8
     for line in lines[3:]:
         assert line.startswith("next     shop.weekly: Mon ")
         assert "08:00 Europe/Paris (Mon 0" in line
@@ -222,6 +224,21 @@ def test_a_check_shows_the_difference_writes_nothing_and_fails() -> None:
     assert caught.value.returncode == 1
     assert "created  function shop.compute" in out.getvalue()
     assert not BackgroundFunction.objects.exists()
+
+
+@pytest.mark.usefixtures("small_registry")
+def test_a_check_also_names_waiting_runs_that_do_not_fit_and_fails() -> None:
+    command("defer_sync")
+    new_run("shop.compute", args={"args": [1, 2, 3], "kwargs": {}})
+    new_run("shop.gone")
+    out = StringIO()
+    with pytest.raises(CommandError, match="Waiting runs do not fit this code"):
+        call_command("defer_sync", "--check", stdout=out)
+    assert out.getvalue().splitlines() == [
+        "unfit    1 waiting run of shop.compute has 3 positional arguments, and it takes 2",
+        "unfit    1 waiting run of shop.gone has no function in this code",
+    ]
+    assert command("defer_sync") == ["Nothing to do."]
 
 
 @pytest.mark.usefixtures("small_registry")
@@ -433,6 +450,76 @@ def test_the_scheduler_sleeps_between_looks_whatever_a_row_says(
     pauses.clear()
     scheduler.run_scheduler("default", lambda: next(rounds))
     assert pauses == [0.05, 0.05]
+
+
+# -- defer_status ----------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small_registry")
+def test_status_of_what_works_has_five_sections_and_no_error() -> None:
+    command("defer_sync")
+    new_cluster(workers=4)
+    lines = command("defer_status")
+    headings = [line for line in lines[1:] if line and not line.startswith(" ")]
+    assert headings == ["Clusters", "Scheduler", "Queues", "Failures", "Cron definitions"]
+    assert lines[-3].startswith("  shop.weekly  0 8 * * MON  Europe/Paris  at 08:00")
+    assert lines[-2].startswith("      next  Mon ")
+    assert lines[-1].endswith(" UTC")
+
+
+@pytest.mark.usefixtures("small_registry")
+def test_status_exits_with_1_when_there_is_trouble_and_says_which() -> None:
+    command("defer_sync")
+    out = StringIO()
+    with pytest.raises(CommandError, match=r"^No worker is running: start one with") as caught:
+        call_command("defer_status", stdout=out)
+    assert caught.value.returncode == 1
+    assert "shop.weekly" in out.getvalue()
+
+
+def test_status_as_json_is_one_object_with_or_without_trouble() -> None:
+    new_run()
+    out = StringIO()
+    with pytest.raises(CommandError):
+        call_command("defer_status", "--json", stdout=out)
+    assert json.loads(out.getvalue())["ok"] is False
+    new_cluster()
+    assert json.loads("\n".join(command("defer_status", "--json")))["ok"] is True
+
+
+def test_status_shows_twenty_definitions_unless_told_to_show_all() -> None:
+    new_cluster()
+    for n in range(22):
+        new_definition(f"a.f{n:02}")
+    assert command("defer_status")[-1] == "  … and 2 more: --all shows them"
+    assert command("defer_status", "--all")[-1] != "  … and 2 more: --all shows them"
+    data = json.loads("\n".join(command("defer_status", "--all", "--json")))
+    assert len(data["definitions"]) == data["definitions_total"] == 22
+
+
+def test_at_verbosity_0_status_prints_nothing() -> None:
+    new_cluster()
+    assert command("defer_status", verbosity=0) == []
+
+
+def test_the_json_that_the_docs_list_is_what_is_printed() -> None:
+    new_cluster()
+    new_run(state=State.FAILED)
+    new_run()
+    new_definition(expression_override="0 9 * * *", paused_at=database_now("default"))
+    data = json.loads("\n".join(command("defer_status", "--json")))
+    page = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
+    section = page.read_text().partition("## `defer_status`")[2].partition("\n## ")[0]
+    documented = set(re.findall(r"`([a-z_]+)`", section))
+
+    def keys(value: Any) -> Iterator[str]:
+        for each in value if isinstance(value, list) else []:
+            yield from keys(each)
+        for key, inner in value.items() if isinstance(value, dict) else []:
+            yield key
+            yield from keys(inner)
+
+    assert set(keys(data)) <= documented
 
 
 def test_json_that_a_shell_passes_is_what_the_help_shows() -> None:

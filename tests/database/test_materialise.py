@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_defer import materialise as module
+from django_defer.catch_up import LOOK_AGAIN, MOST_MISSED
 from django_defer.cron import CronSchedule
-from django_defer.materialise import LOOK_AGAIN, MOST_MISSED, materialise
+from django_defer.materialise import materialise
 from django_defer.models import BackgroundFunction, CronDefinition, Run
 from django_defer.payloads import decode_call
 from django_defer.states import State
@@ -213,16 +214,18 @@ def test_a_definition_that_can_be_read_again_fires_the_slot_that_was_missed() ->
     assert again(definition).next_slot_at == MONDAY + WEEK
 
 
-def test_a_definition_that_can_be_read_again_counts_from_the_last_slot_that_fired() -> None:
+def test_a_definition_that_can_be_read_again_counts_from_the_first_slot_that_did_not_fire() -> None:
     definition = broken(last_slot_at=MONDAY - 2 * WEEK)
-    materialise(DATABASE, MONDAY)
+    for hours in range(0, 24 * 8, 24):
+        materialise(DATABASE, MONDAY + timedelta(hours=hours))
     mend(definition)
-    (run,) = materialise(DATABASE, MONDAY + LOOK_AGAIN)
-    assert (run.slot, run.missed_slots) == (MONDAY, 1)
+    (run,) = materialise(DATABASE, MONDAY + 2 * WEEK)
+    assert (run.slot, run.missed_slots) == (MONDAY + 2 * WEEK, 2)
+    assert again(definition).unfired_slot_at is None
 
 
 def test_a_definition_that_can_be_read_again_does_not_repeat_a_slot() -> None:
-    definition = broken(next_slot_at=MONDAY + timedelta(hours=1), last_slot_at=MONDAY)
+    definition = broken(next_slot_at=MONDAY + timedelta(hours=1))
     materialise(DATABASE, MONDAY + timedelta(hours=1))
     mend(definition)
     assert materialise(DATABASE, MONDAY + timedelta(hours=1) + LOOK_AGAIN) == []

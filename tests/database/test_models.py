@@ -11,6 +11,7 @@ from asgiref.sync import async_to_sync
 from django.core.management import call_command
 from django.db import IntegrityError, models, transaction
 
+from django_defer.cron import CronSchedule
 from django_defer.exceptions import RunIsReadOnly
 from django_defer.models import Attempt, BackgroundFunction, Queue, Run
 from django_defer.states import WAITING, Outcome, State
@@ -177,10 +178,7 @@ def test_what_an_operator_set_wins_over_the_code() -> None:
     assert (definition.expression, definition.timezone) == ("0 8 * * MON", "UTC")
     definition.expression_override = "0 9 * * *"
     definition.timezone_override = "Europe/Paris"
-    assert (definition.schedule.expression, definition.schedule.timezone) == (
-        "0 9 * * *",
-        "Europe/Paris",
-    )
+    assert definition.schedule == CronSchedule("0 9 * * *", "Europe/Paris")
 
 
 def test_the_next_slots_are_instants() -> None:

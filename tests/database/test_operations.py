@@ -21,7 +21,7 @@ from django_defer import (
     RunNotCancellable,
     RunNotReschedulable,
     UnknownFunction,
-    operations,
+    pauses,
     transitions,
 )
 from django_defer.clock import database_now
@@ -30,7 +30,8 @@ from django_defer.exceptions import RunNotRerunnable, WaitInsideTransaction
 from django_defer.materialise import materialise
 from django_defer.membership import Membership
 from django_defer.models import BackgroundFunction, CronDefinition, Queue, Run
-from django_defer.operations import pause, pause_queue, resume, resume_overdue, run_now
+from django_defer.operations import run_now
+from django_defer.pauses import pause, pause_queue, resume, resume_overdue
 from django_defer.payloads import decode_call, encode_result
 from django_defer.states import FINISHED, WAITING, Reason, State
 from tests import runs
@@ -194,7 +195,7 @@ def noop_function() -> BackgroundFunction:
 def test_the_runs_of_a_paused_function_are_parked_and_come_back(
     noop_function: BackgroundFunction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (transitions, operations):
+    for module in (transitions, pauses):
         monkeypatch.setattr(module, "BATCH", 2)
     mine = [new_run() for _ in range(5)]
     other, scheduled = new_run("testapp.add"), new_run(state=State.SCHEDULED)
@@ -314,7 +315,7 @@ def test_a_pause_that_was_made_anew_meanwhile_goes_on() -> None:
     now = database_now(DATABASE)
     definition = new_definition(next_slot_at=MONDAY)
     definition.pause(until=now)
-    operations._end_pause(definition, CronDefinition.objects.filter(paused_until__lt=now))
+    pauses._end_pause(definition, CronDefinition.objects.filter(paused_until__lt=now))
     definition.refresh_from_db()
     assert definition.is_paused
 

@@ -181,3 +181,9 @@ def test_parked_runs_are_found_by_their_index() -> None:
     runs.fill(State.PARKED)
     runs.fill(State.SUCCEEDED, 20_000)
     assert "defer_run_parked" in Run.objects.parked_for_code([NOOP]).explain()
+
+
+@pytest.mark.sqlite
+def test_what_is_held_is_found_by_its_index() -> None:
+    for rows in (Run.objects.active(), Run.objects.held_by(None, "0.1")):
+        assert "USING INDEX defer_run_held" in rows.explain()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -25,8 +26,12 @@ from django_defer import (
     function,
 )
 from django_defer.call_options import CallOptions
-from django_defer.decorators import LATER, LATER_FOR_SCHEDULES, DeferredFunction
+from django_defer.cron import CronSchedule
+from django_defer.decorators import DeferredFunction
+from django_defer.options import LATER
 from django_defer.registry import registry
+from django_defer.schedule_options import ScheduleOptions
+from django_defer.schedules import Every
 from tests.scratch import define, own_registry
 
 if TYPE_CHECKING:
@@ -83,8 +88,7 @@ def test_each_form_registers_a_background_function(source: str) -> None:
 def test_each_form_registers_a_scheduled_function(source: str) -> None:
     made = define(source).weekly
     assert isinstance(made, DeferredFunction)
-    assert made.schedule is not None
-    assert (made.schedule.expression, made.schedule.timezone) == ("0 8 * * MON", "Europe/Paris")
+    assert made.schedule == CronSchedule("0 8 * * MON", "Europe/Paris")
 
 
 def test_a_schedule_is_in_utc_unless_told_otherwise() -> None:
@@ -148,9 +152,9 @@ def test_every_option_is_read() -> None:
         ({"max_duration": "5 parsecs"}, InvalidDuration, "max_duration='5 parsecs' is not"),
         ({"atomic": "yes"}, InvalidOption, "atomic= takes True or False, not 'yes'"),
         ({"rerun_if_lost": 1}, InvalidOption, "rerun_if_lost= takes True or False, not 1"),
-        ({"max_duratoin": 1}, InvalidOption, "unknown option max_duratoin=. Known: name, atomic"),
+        ({"max_duratoin": 1}, InvalidOption, "unknown option max_duratoin=. Known: atomic, max_du"),
         ({"delay": 1}, InvalidOption, "unknown option delay="),
-        ({"timezone": "UTC"}, InvalidOption, "unknown option timezone="),
+        ({"timezone": "UTC"}, InvalidOption, "timezone= is about a schedule"),
     ],
     ids=str,
 )
@@ -170,24 +174,151 @@ def test_an_option_that_is_not_built_yet_is_refused(option: str) -> None:
     assert len(registry) == 0
 
 
+def test_no_option_is_refused_that_the_test_above_does_not_know() -> None:
+    assert set("discard_after metadata sensitive alert".split()) == LATER  # noqa: SIM905
+
+
+# -- schedules -------------------------------------------------------------------------------------
+
+SOME_DAY = datetime(2026, 12, 1, tzinfo=ZoneInfo("Europe/Paris"))
+
+
+def test_a_schedule_takes_its_options() -> None:
+    made = defer.cron(
+        compute,
+        "0 8 * * MON",
+        catch_up="all",
+        catch_up_window="2h",
+        overlap="queue",
+        supersede=True,
+        jitter=90,
+        enabled=False,
+        starts_at=SOME_DAY,
+        ends_at=SOME_DAY + timedelta(days=1),
+    )
+    assert made.schedule_options == ScheduleOptions(
+        catch_up="all",
+        catch_up_window=timedelta(hours=2),
+        overlap="queue",
+        supersede=True,
+        jitter=timedelta(seconds=90),
+        enabled=False,
+        starts_at=datetime(2026, 11, 30, 23, tzinfo=UTC),
+        ends_at=datetime(2026, 12, 1, 23, tzinfo=UTC),
+    )
+    assert made.schedule_options.starts_at is not None
+    assert made.schedule_options.starts_at.tzinfo is UTC
+
+
+def test_an_interval_is_a_schedule_with_the_same_options() -> None:
+    for made in (
+        defer.every("10s", overlap="skip")(compute),
+        defer.every(compute_async, timedelta(seconds=10), overlap="skip"),
+    ):
+        assert made.schedule == Every(timedelta(seconds=10))
+        assert made.schedule_options.overlap == "skip"
+        with pytest.raises(ScheduledFunctionError):
+            made()
+
+
 @pytest.mark.parametrize(
-    "option",
-    "catch_up catch_up_window overlap supersede jitter enabled starts_at ends_at".split(),  # noqa: SIM905
+    ("options", "sentence"),
+    [
+        ({"catch_up": "latet"}, """catch_up='latet'; write one of "latest", "none", "all"."""),
+        ({"overlap": True}, """overlap=True; write one of "allow", "skip", "queue", "replace"."""),
+        ({"catch_up": "none", "catch_up_window": "1h"}, "catches up nothing"),
+        ({"catch_up_window": "soon"}, "catch_up_window='soon' is not a duration"),
+        ({"jitter": -1}, "jitter=-1 is negative"),
+        ({"supersede": 1}, "supersede=1; write True or False."),
+        ({"enabled": "no"}, "enabled='no'; write True or False or a function"),
+        ({"starts_at": "2026-12-01"}, "write an aware datetime"),
+        ({"ends_at": datetime(2026, 12, 1)}, "write an aware datetime"),  # noqa: DTZ001
+        ({"starts_at": SOME_DAY, "ends_at": SOME_DAY}, "no slot lies between them"),
+        ({"timezone": "UTC"}, "An interval knows no time zone"),
+    ],
+    ids=str,
 )
-def test_an_option_of_schedules_that_is_not_built_yet_is_refused(option: str) -> None:
-    with pytest.raises(InvalidOption, match=f"the option {option}= is not built yet"):
-        defer.cron("0 8 * * *", **{option: "latest"})(compute)
+def test_an_option_of_a_schedule_that_means_nothing_is_refused(
+    options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises((InvalidOption, InvalidDuration), match=re.escape(sentence)):
+        defer.every("10s", **options)(compute)
     assert len(registry) == 0
 
 
-def test_no_option_is_refused_that_the_tests_above_do_not_know() -> None:
-    assert set("discard_after metadata sensitive alert".split()) == LATER  # noqa: SIM905
-    assert len(LATER_FOR_SCHEDULES) == 8
+@pytest.mark.parametrize(
+    ("interval", "sentence"),
+    [
+        ("0.5s", "interval='0.5s' is too short; write \"1s\" or more."),
+        (0, 'write "1s" or more'),
+        ("now and then", "is not a duration"),
+    ],
+)
+def test_an_interval_is_a_second_at_least(interval: Any, sentence: str) -> None:
+    with pytest.raises(InvalidDuration, match=re.escape(sentence)):
+        defer.every(interval)
 
 
-def test_fixed_intervals_are_not_built_yet_and_it_says_what_to_write() -> None:
-    with pytest.raises(InvalidOption, match=r"defer\.every\(\) is not built yet; use @defer\.cron"):
-        defer.every("10s")
+def test_a_schedule_without_anything_to_repeat_by_says_how_to_write_it() -> None:
+    with pytest.raises(InvalidOption, match=re.escape('defer.every(function, "10s")')):
+        defer.every(compute)  # type: ignore[call-overload]
+    with pytest.raises(InvalidOption, match=re.escape('Write @defer.every("10s") above')):
+        defer.every("10s", "20s")  # type: ignore[call-overload]
+    with pytest.raises(InvalidOption, match=re.escape('defer.cron(function, "0 8 * * MON")')):
+        defer.cron(compute)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("option", ["catch_up", "overlap", "enabled", "starts_at", "timezone"])
+def test_a_background_function_takes_no_option_of_a_schedule(option: str) -> None:
+    with pytest.raises(InvalidOption, match=f"{option}= is about a schedule"):
+        defer(compute, **{option: None})
+
+
+def test_enabled_may_be_a_function_that_is_asked_each_time() -> None:
+    answers = [True, False]
+    options = defer.every(compute, 1, enabled=lambda: answers.pop()).schedule_options
+    assert options.is_enabled("k") is False
+    assert options.is_enabled("k") is True
+
+
+@pytest.mark.parametrize("enabled", [lambda: "yes", lambda: 1 / 0, lambda needed: True])
+def test_a_function_that_cannot_say_whether_it_is_enabled_is_an_error(enabled: Any) -> None:
+    options = defer.every(compute, 1, enabled=enabled).schedule_options
+    with pytest.raises(InvalidOption, match="the function given as enabled="):
+        options.is_enabled("tests.compute")
+
+
+# -- renamed_from= ---------------------------------------------------------------------------------
+
+
+def test_a_function_is_found_by_its_former_keys_too() -> None:
+    made = defer(compute, renamed_from="old_name")
+    assert made.former_keys == ("tests.old_name",)
+    assert registry.find("tests.old_name") is registry.get("tests.old_name") is made
+    assert registry.keys() == ["tests.compute", "tests.old_name"]
+    assert [*registry] == [made]
+
+
+def test_it_may_have_had_several_keys() -> None:
+    assert defer(compute, renamed_from=["a", "shop.b"]).former_keys == ("tests.a", "shop.b")
+
+
+@pytest.mark.parametrize("renamed_from", [7, "", ["a", 7]])
+def test_a_former_key_is_a_text(renamed_from: Any) -> None:
+    with pytest.raises(InvalidOption, match="renamed_from="):
+        defer(compute, renamed_from=renamed_from)
+
+
+def test_a_key_has_one_owner() -> None:
+    defer(compute, renamed_from="old")
+    with pytest.raises(ImproperlyDeferred, match="but there still is such a function"):
+        defer(compute_async, name="old")
+    with pytest.raises(ImproperlyDeferred, match=r"but this is that of tests\.compute"):
+        defer(compute_async, renamed_from="compute")
+    with pytest.raises(ImproperlyDeferred, match=r"but this is that of tests\.compute"):
+        defer(compute_async, renamed_from="old")
+    with pytest.raises(ImproperlyDeferred, match="but this is its own key"):
+        defer(compute_async, renamed_from="compute_async")
 
 
 # -- name= -----------------------------------------------------------------------------------------

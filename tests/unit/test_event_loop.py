@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from asgiref.sync import iscoroutinefunction
 
-from django_defer import operations
+from django_defer import pauses
 from django_defer.decorators import ConfiguredFunction
 from django_defer.event_loop import in_thread, refuse_event_loop
 from django_defer.exceptions import CalledInEventLoop
@@ -51,17 +51,19 @@ VERBS: dict[str, Callable[[], Any]] = {
     "run.rerun": Run().rerun,
     "definition.pause": CronDefinition().pause,
     "definition.resume": CronDefinition().resume,
+    "definition.override": lambda: CronDefinition().override(expression="0 9 * * *"),
+    "definition.clear_override": CronDefinition().clear_override,
     "definition.run_now": CronDefinition(function_id="testapp.weekly").run_now,
-    "operations.pause": lambda: operations.pause(Queue(name="slow")),
-    "operations.resume": lambda: operations.resume(Queue(name="slow")),
-    "operations.pause_queue": lambda: operations.pause_queue("slow"),
+    "pauses.pause": lambda: pauses.pause(Queue(name="slow")),
+    "pauses.resume": lambda: pauses.resume(Queue(name="slow")),
+    "pauses.pause_queue": lambda: pauses.pause_queue("slow"),
 }
 TWINS = {"f()": "aenqueue", "run.wait": "await_end"}
 HOMES = {
     "f": ConfiguredFunction,
     "run": Run,
     "definition": CronDefinition,
-    "operations": operations,
+    "pauses": pauses,
 }
 
 

@@ -23,18 +23,22 @@ PACKAGE = Path(django_defer.__file__).parent
 LAYERS = """
 exceptions states context ids
 conf durations clock signals event_loop
-cron_fields payload_types connections statements
-cron_warnings
+cron_fields payload_types connections statements schedules schedule_options sync_report
+cron_warnings cron_meaning
+cron_words
 retries cron payload_reading querysets
 payload_display
 payloads registry models wakeup
-discovery call_options
-decorators enqueue claims materialise sync
-transitions
-attempts
-failures
-stored_calls
-operations reap scheduler
+discovery call_options catch_up
+options enqueue claims transitions
+decorators attempts overlaps
+materialise
+failures definition_sync renames
+sync stored_calls unfit
+operations pauses reap scheduler
+overrides reports
+status_text
+status_json
 bell process django_q2 interrupts
 board
 mailbox
