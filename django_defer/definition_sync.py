@@ -21,6 +21,7 @@ from django_defer.schedules import Every, first_anchor
 from django_defer.sync_report import SLOTS_SHOWN, SyncReport, Upcoming
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from django_defer.models import BackgroundFunction
@@ -99,9 +100,7 @@ def _new(
         if name != "version":
             setattr(row, name, value)
     report.created.append(f"definition {_named(row)}")
-    report.upcoming[function.key] = Upcoming(
-        row.timezone, _slots(row, now), why=_why_never(row, now)
-    )
+    report.upcoming[function.key] = _upcoming(row, now)
     return row
 
 
@@ -122,9 +121,7 @@ def _update(
         if not revived:
             fire_before_change(using, row, now)
         columns |= begin_anew(new, now)
-        report.upcoming[str(row.function_id)] = Upcoming(
-            new.timezone, _slots(new, now), before, row.timezone, _why_never(new, now)
-        )
+        report.upcoming[str(row.function_id)] = _upcoming(new, now, before, row.timezone)
     CronDefinition.objects.using(using).filter(pk=row.pk).update(**columns)
     if revived:
         report.revived.append(f"definition {_named(new)}")
@@ -193,6 +190,20 @@ def _anchor(values: dict[str, Any], now: datetime) -> datetime | None:
 def _named(row: CronDefinition) -> str:
     where = "" if row.kind == row.Kind.EVERY else f" {row.timezone}"
     return f"{row.function_id} ({row.expression}{where})"
+
+
+def _upcoming(
+    row: CronDefinition,
+    now: datetime,
+    before: Sequence[datetime] = (),
+    zone_before: str = "",
+) -> Upcoming:
+    try:
+        words = row.schedule.describe()
+    except ValueError:
+        words = ""
+    slots, why = _slots(row, now), _why_never(row, now)
+    return Upcoming(words, row.timezone, slots, [*before], zone_before, why)
 
 
 def _slots(row: CronDefinition, now: datetime) -> list[datetime]:

@@ -16,11 +16,12 @@ SLOTS_SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Upcoming:
-    """The next slots of a definition, in its zone: as they are now, and as they were before.
+    """A schedule in words, and its next slots in its zone: as they are, and as they were before.
 
     Without slots, `why` says why there are none.
     """
 
+    words: str
     zone: str
     slots: list[datetime]
     before: list[datetime] = field(default_factory=list)
@@ -61,6 +62,8 @@ class SyncReport:
         for key, upcoming in sorted(self.upcoming.items()):
             for slot in upcoming.before:
                 yield f"before   {key}: {slot_in_words(slot, upcoming.zone_before)}"
+            if upcoming.words:
+                yield f"means    {key}: {upcoming.words}"
             for slot in upcoming.slots:
                 yield f"next     {key}: {slot_in_words(slot, upcoming.zone)}"
             if not upcoming.slots:

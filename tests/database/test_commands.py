@@ -175,8 +175,9 @@ def test_sync_prints_what_it_created_and_the_next_slots() -> None:
         "created  function shop.weekly",
         "created  definition shop.weekly (0 8 * * MON Europe/Paris)",
     ]
-    assert len(lines) == 8
-    for line in lines[3:]:
+    assert lines[3] == "means    shop.weekly: at 08:00 on Monday (Europe/Paris)"
+    assert len(lines) == 9
+    for line in lines[4:]:
         assert line.startswith("next     shop.weekly: Mon ")
         assert "08:00 Europe/Paris (Mon 0" in line
         assert line.endswith(":00 UTC)")

@@ -137,7 +137,7 @@ def test_the_report_has_the_next_slots_in_the_zone_and_in_utc() -> None:
     slots = upcoming.slots
     assert upcoming.zone == "Europe/Paris"
     assert slots == definition().next_slots(5, database_now("default"))
-    line = [*report.lines()][2]
+    line = [*report.lines()][3]
     local = slots[0].astimezone(ZoneInfo("Europe/Paris"))
     assert line == (
         f"next     shop.weekly: {local:%a %Y-%m-%d} 08:00 Europe/Paris ({slots[0]:%a %H:%M} UTC)"
