@@ -53,7 +53,7 @@ def read_meaning(text: str) -> CronFields:
     """Return the fields that `write_meaning` wrote. Raise ValueError for any other text."""
     try:
         fields = _fields(json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         fields = None
     # Writing it again shows that no value is unknown, double, of another type or out of order.
     if fields is None or write_meaning(fields) != text or not fields.can_fire():
@@ -95,7 +95,8 @@ def _read(text: str, index: int) -> tuple[int, ...]:
     bounds = [(int(first), int(last or first)) for first, last in _ITEM.findall(text)]
     values = tuple(value for first, last in bounds for value in range(first, last + 1))
     low, high = FIELD_BOUNDS[index]
-    if any(not low <= value <= high for value in values) or (not values and index in _NEVER_EMPTY):
+    in_order = all(low <= value <= high for value in values) and values == (*sorted({*values}),)
+    if not in_order or (not values and index in _NEVER_EMPTY):
         raise ValueError(f"{text!r} does not fit the field")
     return values
 

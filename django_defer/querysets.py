@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=models.Model)
 
 
-class InStates(In):  # type: ignore[type-arg]
+class InStates(In):
     """`state IN ('claimed', 'running')`, written out.
 
     SQLite takes a partial index for an IN of literals only, not of parameters.

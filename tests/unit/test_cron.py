@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 import pickle
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
+from importlib import metadata
 from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from packaging.requirements import Requirement
 
 from django_defer.cron import CronSchedule
 from django_defer.exceptions import DeferError, InvalidCronExpression
@@ -89,15 +94,17 @@ def test_it_ends_with_the_calendar() -> None:
 
 
 @pytest.mark.parametrize(
-    ("expression", "timezone"),
+    "timezone",
     [
-        ("* * * * *", "UTC"),
-        ("* * * * *", "Pacific/Apia"),
-        ("0-59 0-23 * * *", "Pacific/Apia"),
-        ("0 0 29 2 *", "Europe/Paris"),
-        ("0 0 29 2 */7", "Europe/Paris"),
-        ("0 0 * 2 MON#5", "Europe/Paris"),
-        ("*/7 3 31W 2 *", "Australia/Lord_Howe"),
+        *("UTC", "Europe/Paris", "Australia/Lord_Howe", "Pacific/Apia", "Africa/Cairo"),
+        *("America/Santiago", "Asia/Beirut", "Africa/Casablanca"),
+    ],
+)
+@pytest.mark.parametrize(
+    "expression",
+    [
+        *("* * * * *", "0-59 0-23 * * *", "*/7 3 * * *", "0 8 1-7 * MON", "H H(2-4) * * *"),
+        *("0 0 29 2 *", "0 0 29 2 */7", "0 0 * 2 MON#5", "*/7 3 31W 2 *", "0 0 LW 2 5L"),
     ],
 )
 def test_no_search_takes_long(expression: str, timezone: str) -> None:
@@ -397,7 +404,7 @@ def test_utc_has_no_clock_changes() -> None:
         ("0 8 * *", "has 4 fields; write five, minute hour day-of-month month day-of-week"),
         ("hourly", "has 1 field; write five"),
         ("0 0 8 * * MON", "has 6 fields, .* leave the extra ones out"),
-        ("*/10 * * * * *", r"The shortest interval is a minute, '\* \* \* \* \*'"),
+        ("*/10 * * * * *", r'write @defer\.every\("10s"\) for an interval in seconds'),
         ("0 0 8 * * MON 2026", "has 7 fields"),
         ("R * * * *", "has R, .* write H"),
         ("0 R(1-5) * * *", "has R, .* write H"),
@@ -482,17 +489,100 @@ def test_a_schedule_is_a_value() -> None:
         ("* * * * *", "every minute"),
         ("*/5 * * * *", "every 5 minutes"),
         ("0 * * * *", "every hour"),
-        ("5 * * * *", "every hour at minute 5"),
+        ("5 * * * *", "at 5 minutes past the hour"),
         ("*/5 * * * SUN", "every 5 minutes on Sunday"),
-        ("*/40 * * * *", 'cron "*/40 * * * *"'),
-        ("0 8 13 * FRI", 'cron "0 8 13 * FRI"'),
-        ("0 8 * 5 *", 'cron "0 8 * 5 *"'),
-        ("0 8 * * MON#1", 'cron "0 8 * * MON#1"'),
-        ("0 8 L * *", 'cron "0 8 L * *"'),
+        ("*/40 * * * *", "at 0 and 40 minutes past the hour"),
+        ("0 0-23 * * *", "every hour"),
+        ("* 8 * * *", "every minute, between 08:00 and 08:59"),
+        ("*/10 8-9 * * MON", "every 10 minutes, between 08:00 and 09:59, on Monday"),
+        ("10,20,50 3 * * *", "at 03:10, 03:20 and 03:50, every day"),
+        ("0 22-2 * * *", "at 00:00, 01:00, 02:00, 22:00 and 23:00, every day"),
+        ("0 8 13 * FRI", "at 08:00, on day 13 of the month or on Friday"),
+        (
+            "0 8 13 * */2",
+            "at 08:00, on day 13 of the month, but only on Tuesday, Thursday, Saturday and Sunday",
+        ),
+        ("0 8 * 5 *", "at 08:00 every day in May"),
+        ("0 8 * */3 *", "at 08:00, every day, in January, April, July and October"),
+        ("0 8 * * MON#1", "at 08:00 on the first Monday of the month"),
+        ("0 8 * * 5L", "at 08:00 on the last Friday of the month"),
+        ("0 8 * * MON,TUE#2", "at 08:00, on Monday or on the second Tuesday of the month"),
+        ("0 8 * * FRI-MON", "at 08:00 on Monday and Friday to Sunday"),
+        ("0 8 L * *", "at 08:00 on the last day of the month"),
+        ("0 8 LW * *", "at 08:00 on the last weekday of the month"),
+        ("0 8 15W * *", "at 08:00 on the weekday nearest day 15 of the month"),
+        ("0 0 29 2 *", "at 00:00 on day 29 of the month in February"),
     ],
 )
-def test_simple_schedules_have_plain_words(expression: str, words: str) -> None:
+def test_schedules_have_plain_words(expression: str, words: str) -> None:
     assert CronSchedule(expression).describe() == words
+
+
+def test_a_spread_schedule_is_described_as_what_it_became() -> None:
+    schedule = CronSchedule("H 3 * * *", key="shop.compute")
+    slot = schedule.next_after(instant("2026-01-01 00:00"))
+    assert slot is not None
+    assert schedule.describe() == f"at {slot:%H:%M} every day"
+
+
+def test_the_words_do_not_depend_on_the_locale_of_the_process() -> None:
+    code = (
+        "import locale; locale.getlocale = lambda *a: ('de_DE', 'UTF-8')\n"
+        "from django_defer.cron import CronSchedule\n"
+        "print(CronSchedule('5 9-17 * * MON').describe())"
+    )
+    environment = {**os.environ, "LANG": "de_DE.UTF-8", "LC_ALL": "de_DE.UTF-8"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "at 5 minutes past the hour, between 09:00 and 17:59, on Monday\n"
+
+
+# -- the meaning -----------------------------------------------------------------------------------
+
+
+def test_the_meaning_of_an_expression_that_is_read_differently_differs() -> None:
+    now = CronSchedule("59/15 * * * *", "Europe/Paris")
+    before = CronSchedule.from_meaning(
+        "59/15 * * * *", "Europe/Paris", CronSchedule("14,29,44,59 * * * *").meaning
+    )
+    assert before.expression == now.expression
+    assert before.meaning != now.meaning
+    assert before != now
+    start = instant("2026-01-01 00:00")
+    assert before.next_after(start) == instant("2026-01-01 00:14")
+    assert now.next_after(start) == instant("2026-01-01 00:59")
+
+
+def test_the_meaning_of_a_spread_schedule_is_what_it_became() -> None:
+    one, other = (CronSchedule("H * * * *", key=key).meaning for key in ("shop.a", "shop.b"))
+    assert one != other
+    assert CronSchedule.from_meaning("H * * * *", "UTC", one, key="shop.a").meaning == one
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        "{}",
+        '{"minutes":"61"}',
+        CronSchedule("0 8 * * *").meaning + " ",
+        CronSchedule("0 8 * * *").meaning.replace('"8"', '"8,8"'),
+        CronSchedule("0 8 * * *").meaning.replace('"8"', '""'),
+    ],
+)
+def test_a_meaning_that_nobody_wrote_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not the meaning of a cron expression"):
+        CronSchedule.from_meaning("0 8 * * *", "UTC", text)
+
+
+def test_the_installed_croniter_is_in_the_range_that_is_declared_and_tested() -> None:
+    lines = metadata.requires("django-defer") or []
+    (line,) = [line for line in lines if line.startswith("croniter")]
+    assert Requirement(line).specifier.contains(metadata.version("croniter"))
+    assert "<8" in line
 
 
 def test_the_words_name_a_zone_that_is_not_utc() -> None:

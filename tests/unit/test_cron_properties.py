@@ -8,14 +8,17 @@ the second reference counts.
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
+import re
 import zoneinfo
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from cronsim import CronSim
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from django_defer.cron import CronSchedule
@@ -248,6 +251,23 @@ def test_an_instant_lies_between_its_previous_and_next_slot(
     assert schedule.previous_before(later + timedelta(microseconds=1)) == later
 
 
+@settings(max_examples=80, derandomize=True, deadline=None, database=None)
+@given(EXPRESSIONS, clock_changes())
+def test_a_meaning_that_is_read_again_fires_at_the_same_times_and_has_the_same_words(
+    expression: str, at: tuple[str, datetime]
+) -> None:
+    zone, change = at
+    schedule = schedule_or_none(expression, zone)
+    assume(schedule is not None)
+    assert schedule is not None
+    assert len(schedule.meaning) < 1000
+    again = CronSchedule.from_meaning(expression, zone, schedule.meaning)
+    start, end = change - timedelta(days=1), change + timedelta(days=1)
+    assert slots_of(again, start, end) == slots_of(schedule, start, end)
+    assert again.describe() == schedule.describe() != ""
+    assert again == schedule
+
+
 @settings(max_examples=150, derandomize=True, deadline=None, database=None)
 @given(EXPRESSIONS, st.integers(0, 3_000_000_000))
 def test_it_agrees_with_cronsim_in_utc(expression: str, timestamp: int) -> None:
@@ -299,3 +319,11 @@ def test_the_named_deviations_of_cronsim_exist(
 @pytest.mark.parametrize("zone", ALWAYS)
 def test_the_sampled_years_have_clock_changes(zone: str) -> None:
     assert changes_of(zone)
+
+
+def test_each_named_deviation_of_cronsim_is_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/cron.md").read_text()
+    names = re.findall(r'return "(.+)"', inspect.getsource(deviation_of_cronsim))
+    assert len(names) == 2
+    for name in names:
+        assert f"- {name} (" in " ".join(page.split())
