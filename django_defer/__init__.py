@@ -3,6 +3,7 @@
 from django_defer.context import current_run
 from django_defer.decorators import defer, function
 from django_defer.exceptions import (
+    AbortInProgress,
     CalledInEventLoop,
     Cancel,
     DeferError,
@@ -38,6 +39,7 @@ from django_defer.retries import RetryPolicy
 __version__ = "0.1.0"
 
 __all__ = [
+    "AbortInProgress",
     "CalledInEventLoop",
     "Cancel",
     "DeferError",

@@ -141,15 +141,26 @@ def fail(using: str, started: Started, failure: Failure, retry_in: timedelta | N
 
 def cancel_running(using: str, started: Started, reason: str) -> bool:
     """Finish because the function raised Cancel."""
-    failure = Failure(outcome=Outcome.CANCELLED, error_class="Cancel", error_message=reason)
+    return end_attempt(
+        using,
+        started.claim,
+        Failure(outcome=Outcome.CANCELLED, error_class="Cancel", error_message=reason),
+        retry_in=None,
+        to=State.CANCELLED,
+        started_at=started.started_at,
+        reason=reason[:500],
+    )
+
+
+def abort_running(using: str, started: Started, failure: Failure) -> bool:
+    """Finish because RunAborted ended the function."""
     return end_attempt(
         using,
         started.claim,
         failure,
         retry_in=None,
-        to=State.CANCELLED,
+        to=State.ABORTED,
         started_at=started.started_at,
-        reason=reason[:500],
     )
 
 
@@ -199,22 +210,32 @@ def end_attempt(
     to: State = State.FAILED,
     **columns: Any,
 ) -> bool:
-    """Write the attempt's row and the run's next state in one transaction, fenced."""
+    """Write the attempt's row and the run's next state in one transaction, fenced.
+
+    What is to be aborted is neither tried again nor called lost.
+    """
     columns = {"error_class": failure.error_class, "error_message": failure.error_message} | columns
-    if retry_in is not None:
-        to = State.SCHEDULED
-        columns |= {"run_after": DatabaseNow(retry_in), "queued_at": None}
-    else:
-        columns |= {"finished_at": DatabaseNow(), "key": None}
+    final = columns | {"finished_at": DatabaseNow(), "key": None}
     run = Run.objects.using(using).filter(pk=claim.run_id)
+    mine = run.filter(claim_id=claim.claim_id)
+    moves = [(mine, to, final)]
+    if retry_in is not None or failure.outcome == Outcome.LOST:
+        again = columns | {"run_after": DatabaseNow(retry_in), "queued_at": None}
+        onwards = (State.SCHEDULED, again) if retry_in is not None else (to, final)
+        moves = [
+            (mine.filter(abort_requested_at__isnull=True), *onwards),
+            (mine.filter(abort_requested_at__isnull=False), State.ABORTED, final),
+        ]
     with transaction.atomic(using=using):
-        if not move(run.filter(claim_id=claim.claim_id), ACTIVE, to, **columns):
+        made = (state for rows, state, values in moves if move(rows, ACTIVE, state, **values))
+        state = next(made, None)
+        if state is None:
             return False
         cluster, worker = run.values_list("cluster", "worker").get()
         Attempt.objects.using(using).create(
             run_id=claim.run_id,
             number=claim.attempt,
-            outcome=_outcome(failure, retried=retry_in is not None),
+            outcome=_outcome(failure, state),
             started_at=columns.get("started_at"),
             finished_at=DatabaseNow(),
             error_class=failure.error_class,
@@ -228,8 +249,11 @@ def end_attempt(
     return True
 
 
-def _outcome(failure: Failure, *, retried: bool) -> Outcome:
-    return Outcome.RETRIED if retried and failure.outcome == Outcome.FAILED else failure.outcome
+def _outcome(failure: Failure, state: State) -> Outcome:
+    if state == State.ABORTED:
+        return Outcome.ABORTED
+    retried = state == State.SCHEDULED and failure.outcome == Outcome.FAILED
+    return Outcome.RETRIED if retried else failure.outcome
 
 
 def _sql(template: str, using: str, **parts: str) -> str:

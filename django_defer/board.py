@@ -24,7 +24,7 @@ from django_defer.bell import Bell
 # A lone number is one aligned store through a memoryview, so no reader sees half of it
 # (struct.pack_into clears the place first). Offsets are in bytes.
 _BEAT, _STOP, _HEAD_SIZE = 0, 8, 16  # supervisor's last beat (double), stop flag (byte)
-_GENERATION, _GIVEN, _SEQUENCE, _PAYLOAD, _SLOT_SIZE = 0, 8, 16, 24, 128  # in each slot
+_GENERATION, _GIVEN, _SEQUENCE, _PAYLOAD, _ABORT, _SLOT_SIZE = 0, 8, 16, 24, 96, 128  # in each slot
 _CELL: Final = struct.Struct("@IIIB16sHd")
 _NO_CLAIM: Final = bytes(16)
 
@@ -92,6 +92,19 @@ class Board:
     def generation(self, slot: int) -> int:
         """Return the generation of the worker that the supervisor put into this slot."""
         return self._numbers[self._at(slot, _GENERATION) // 4]
+
+    def abort(self, slot: int, claim_id: UUID) -> None:
+        """Ask this slot's worker to end the function that it executes under this claim.
+
+        Half-written, it is no claim's id.
+        """
+        place = self._at(slot, _ABORT)
+        self._bytes[place : place + 16] = claim_id.bytes
+
+    def claim_to_abort(self, slot: int) -> UUID:
+        """Return the claim that `abort` named last in this slot."""
+        place = self._at(slot, _ABORT)
+        return UUID(bytes=bytes(self._bytes[place : place + 16]))
 
     def claims_at_hand(self) -> set[UUID] | None:
         """Return the claims that workers are at; None when that cannot be known just now."""

@@ -110,5 +110,7 @@ def _all(schedule: Schedule, first: datetime, newest: datetime, since: datetime)
 
 def _count(schedule: Schedule, first: datetime, last: datetime) -> int:
     """Return how many slots lie from `first` on and before `last`."""
+    if first == last:  # as a rule
+        return 0
     slots = slots_between(schedule, first - MOMENT, last)
     return sum(1 for _ in itertools.islice(slots, MOST_MISSED))

@@ -210,11 +210,13 @@ class Supervisor(Sentinel):  # type: ignore[misc]
         """Notice who died, kill who overran its time limit, replace who is missing."""
         now = time.monotonic()
         grace = parse_duration(conf.kill_grace).total_seconds()
+        to_abort = self.duties.to_abort
         for seat in self.seats:
             if seat.process is not None and not seat.process.is_alive():
                 self.duties.take_back_later(seat.label, seat.bury(self.board))
             if seat.process is not None:
                 seat.enforce_limit(self.board, grace)
+                seat.abort(self.board, to_abort, grace)
             elif replace and now >= seat.replaceable_at:
                 seat.fork(self.using, self.board, self.lifeline)
         if self.pusher is not None and not self.pusher.is_alive():

@@ -93,7 +93,8 @@ def _months(months: Sequence[int]) -> str:
 def _library_words(expression: str, part: DescriptionTypeEnum) -> str:
     # Everything that it would take from the environment is given.
     options = Options(locale_code="en_US", use_24hour_time_format=True)
-    words = ExpressionDescriptor(expression, options).get_description(part).removeprefix(", ")
+    words: str = ExpressionDescriptor(expression, options).get_description(part)
+    words = words.removeprefix(", ")
     return words[:1].lower() + words[1:]
 
 

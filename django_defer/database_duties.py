@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -29,7 +30,7 @@ from django_defer.overlaps import end_waits
 from django_defer.pauses import resume_overdue
 from django_defer.querysets import RunQuerySet
 from django_defer.reap import take_back
-from django_defer.scheduler import look, tick
+from django_defer.scheduler import Look, look, tick
 from django_defer.states import ACTIVE, State
 from django_defer.transitions import release
 
@@ -50,9 +51,11 @@ class DatabaseDuties:
         self.using = membership.using
         self.drain = drain
         self.is_drained = False
+        self.to_abort: frozenset[UUID] = frozenset()  # claims
         self.was_declared_dead = False
-        self._next_in = 0.0
+        self._next_at = 0.0  # monotonic
         self._last_beat = 0.0
+        self._looked_at = 0.0  # monotonic
         self._has_ticked = False
         self._is_away = False
         self._dead_workers: list[tuple[str, Failure]] = []
@@ -85,7 +88,8 @@ class DatabaseDuties:
         """Return how long the supervisor may sleep."""
         if self._is_away:
             return RETRY_ROUND
-        return min(self._next_in, DRAIN_ROUND) if self.drain else self._next_in
+        seconds = max(0.0, self._next_at - time.monotonic())
+        return min(seconds, DRAIN_ROUND) if self.drain else seconds
 
     def perform(self) -> bool:
         """Do what is due. Returns whether runs may have become claimable."""
@@ -101,12 +105,12 @@ class DatabaseDuties:
     def take_back_later(self, worker: str, failure: Failure) -> None:
         """Take back what this dead worker held, at the next round that reaches the database."""
         self._dead_workers.append((worker, failure))
-        self._next_in = 0.0
+        self._next_at = 0.0
 
     def release_later(self) -> None:
         """Give back every claim that was not started: the pusher died with some in its hands."""
         self._release = True
-        self._next_in = 0.0
+        self._next_at = 0.0
 
     def release_all(self) -> None:
         """Give back every claim that was not started."""
@@ -125,34 +129,58 @@ class DatabaseDuties:
 
     def _round(self) -> None:
         self._take_back()
-        self._beat()
+        self._beat(overdue=True)  # lest a tick that fails each time ends the lease
+        slots = self.membership.schedules
+        seen = self._look()
+        ticked = seen.seconds_until_next(slots=slots) <= 0
+        if ticked:
+            self._tick(seen)
+        self._has_ticked = slots
+        beaten = self._beat()  # after what is due: it takes as long as a start
         if self.was_declared_dead:
             return
         self._release_stranded()
-        seen = look(self.using)
-        slots = self.membership.schedules
-        if seen.seconds_until_next(slots=slots) <= 0:
-            ticked = tick(self.using, seen.now, slots=slots)
-            self._news = self._news or bool(ticked.promoted or ticked.fired)
-            seen = look(self.using)
-        self._has_ticked = slots
-        self._next_in = seen.seconds_until_next(slots=slots)
+        self._find_aborts()
+        if ticked or beaten:
+            seen = self._look()
+        self._next_at = self._looked_at + seen.seconds_until_next(slots=slots)
         if self.drain and not self._news:
             self.is_drained = self._nothing_left()
 
-    def _beat(self) -> None:
+    def _look(self) -> Look:
+        seen = look(self.using)
+        self._looked_at = time.monotonic()
+        return seen
+
+    def _tick(self, seen: Look) -> None:
+        ticked = tick(
+            self.using,
+            seen.now,
+            runs=seen.has_due_runs,
+            slots=self.membership.schedules,
+            on_news=self.board.pusher_bell.ring,
+        )
+        self._news = self._news or bool(ticked.promoted or ticked.fired)
+
+    def _beat(self, *, overdue: bool = False) -> bool:
+        """Beat if it is time to, or, `overdue`, only if a whole beat was left out.
+
+        Returns whether it did.
+        """
         since = time.monotonic()
-        if since - self._last_beat < parse_duration(conf.beat_interval).total_seconds():
-            return
+        interval = parse_duration(conf.beat_interval).total_seconds()
+        if since - self._last_beat < (2 * interval if overdue else interval):
+            return False
         if not self.membership.beat(ticked=self._has_ticked):
             self.was_declared_dead = True
-            return
+            return True
         self._last_beat = since
         now = look(self.using).now
         self.membership.sync_again(now)
         freed = self.membership.reap(now) + resume_overdue(self.using, now) + end_waits(self.using)
         self._news = self._news or bool(freed)
         self._sort_parked()
+        return True
 
     def _sort_parked(self) -> None:
         _, unparked = self.membership.sort_parked(look(self.using).now)
@@ -193,6 +221,14 @@ class DatabaseDuties:
                 "claim.stranded released=%s", released, extra={"event": "claim.stranded"}
             )
 
+    def _find_aborts(self) -> None:
+        """Learn which of the runs that our workers are at are to be aborted."""
+        if self.board.claims_at_hand() == set():
+            self.to_abort = frozenset()
+            return
+        wanted = self._held().filter(state=State.RUNNING, abort_requested_at__isnull=False)
+        self.to_abort = frozenset(filter(None, wanted.values_list("claim_id", flat=True)))
+
     def _held(self) -> RunQuerySet:
         return Run.objects.using(self.using).held_by(self.membership.id)
 
@@ -220,7 +256,7 @@ class DatabaseDuties:
         except UNREACHABLE as error:
             drop(self.using)
             if is_busy(error, self.using):
-                self._next_in = RETRY_ROUND
+                self._next_at = time.monotonic() + RETRY_ROUND
                 return False
             self.membership.missed()
             if not self._is_away:

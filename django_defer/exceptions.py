@@ -173,9 +173,23 @@ class RunError(DeferError):
 
 
 class RunNotCancellable(RunError):
-    """`cancel()` on a run that already runs or has ended."""
+    """`cancel()` on a run that has ended, or that runs and is not to be aborted."""
 
     advice = "only a run that has not started can be cancelled"
+
+    def __init__(self, run_id: Any, state: str) -> None:
+        also = "; cancel(force=True) aborts it" if state == "running" else ""
+        super().__init__(run_id, state, self.advice + also)
+
+
+class AbortInProgress(RunError):
+    """`cancel(force=True)` on a run that is being aborted already, since `.since`."""
+
+    def __init__(self, run_id: Any, state: str, since: Any) -> None:
+        self.since = since
+        super().__init__(
+            run_id, state, f"it is being aborted since {since:%Y-%m-%d %H:%M:%S} UTC; wait for it"
+        )
 
 
 class RunNotReschedulable(RunError):

@@ -11,12 +11,14 @@ import time
 from collections.abc import Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.db import connections
 from django.db.transaction import TransactionManagementError
 
 from django_defer import attempts
+from django_defer.attempt_events import report_after_commit, report_late, tell
 from django_defer.attempts import Started
 from django_defer.board import Board
 from django_defer.claims import Claim
@@ -29,11 +31,7 @@ from django_defer.connections import (
     persistently,
 )
 from django_defer.context import CurrentRun, running
-from django_defer.exceptions import (
-    Cancel,
-    DeferError,
-    UnreadablePayload,
-)
+from django_defer.exceptions import Cancel, DeferError, RunAborted, UnreadablePayload
 from django_defer.failures import Hopeless, delay_before_retry, describe
 from django_defer.interrupts import Interrupts
 from django_defer.mailbox import Inbox
@@ -94,15 +92,15 @@ class Executor:
             committed = self.call(function, started)
         except ClaimLost:
             self.tidy()
-            self.report_late(started)
+            report_late(started)
         except BaseException as error:  # noqa: BLE001 - SystemExit in a function is its failure
             self.tidy()
             self.record_failure(function, started, error, time.perf_counter() - began)
         else:
             if committed:
-                self.tell("run.succeeded", started, time.perf_counter() - began)
+                tell("run.succeeded", started, time.perf_counter() - began)
             else:
-                self.report_late(started)
+                report_late(started)
 
     def call(self, function: Function[Any, Any], started: Started) -> bool:
         """Call the function and write its result; an atomic one in the same transaction.
@@ -149,7 +147,7 @@ class Executor:
         limit = function.options.max_duration.total_seconds()
         self.show(started.claim, time.monotonic() + limit)
         try:
-            with only_in_this_process(), self.interrupts.limited(limit):
+            with only_in_this_process(), self.interrupts.limited(limit, self.is_to_abort):
                 value = self.interrupts.call(function.function, *args, **kwargs)
         except BaseException:
             cancel_queries()  # before the transaction's end, which would need the connection
@@ -164,35 +162,25 @@ class Executor:
         seconds: float,
     ) -> None:
         """Write the failed attempt, and when it is tried again."""
-        if isinstance(error, Cancel):
-            reason = describe(error).error_message
-            written = self.persist(
-                lambda: (
-                    attempts.cancel_running(self.using, started, reason)
-                    or self.was_written(started, {State.CANCELLED})
-                )
-            )
-            if written:
-                self.tell("run.cancelled", started, seconds, error=reason)
-            else:
-                self.report_late(started)
+        if isinstance(error, (Cancel, RunAborted)):
+            self.record_end(started, error, seconds)
             return
         failure = describe(error.__cause__ or error if isinstance(error, Hopeless) else error)
         retry_in = delay_before_retry(function, started, error)
         written = self.persist(
             lambda: (
                 attempts.fail(self.using, started, failure, retry_in)
-                or self.was_written(started, {State.FAILED, State.SCHEDULED})
+                or self.was_written(started, {State.FAILED, State.SCHEDULED, State.ABORTED})
             )
         )
         if not written:
             if self.persist(lambda: self.was_written(started, {State.SUCCEEDED})):
-                self.report_after_commit(started, error)
-                self.tell("run.succeeded", started, seconds)
+                report_after_commit(started, error)
+                tell("run.succeeded", started, seconds)
             else:
-                self.report_late(started)
+                report_late(started)
             return
-        self.tell(
+        tell(
             "run.failed" if retry_in is None else "run.retrying",
             started,
             seconds,
@@ -201,6 +189,20 @@ class Executor:
         )
         if retry_in is not None and self.board is not None:
             self.board.supervisor_bell.ring()  # it may be due before the next look
+
+    def record_end(self, started: Started, error: Cancel | RunAborted, seconds: float) -> None:
+        """Write that the function cancelled its run, or that an operator aborted it."""
+        failure = describe(error)
+        if isinstance(error, Cancel):
+            end = partial(attempts.cancel_running, self.using, started, failure.error_message)
+            state, event = State.CANCELLED, "run.cancelled"
+        else:
+            end = partial(attempts.abort_running, self.using, started, failure)
+            state, event = State.ABORTED, "run.aborted"
+        if self.persist(lambda: end() or self.was_written(started, {state})):
+            tell(event, started, seconds, error=failure.error_message)
+        else:
+            report_late(started)
 
     def let_next_slot_begin(self, started: Started) -> None:
         """Queue the run of a newer slot that waits for this one's end."""
@@ -227,44 +229,14 @@ class Executor:
         """Say whether nobody would notice any more what this worker does."""
         return self.board is not None and self.board.is_stale and self.board.is_stopping
 
+    def is_to_abort(self) -> bool:
+        """Say whether the supervisor wants the claim that this worker shows to end."""
+        return self.inbox is not None and self.inbox.is_to_abort()
+
     def show(self, claim: Claim, deadline: float) -> None:
         """Say on the board which claim this worker is at."""
         if self.inbox is not None:
             self.inbox.show(claim_id=claim.claim_id, attempt=claim.attempt, deadline=deadline)
-
-    def tell(self, name: str, started: Started, seconds: float, **facts: Any) -> None:
-        """Send the signal for what happened, after its commit."""
-        emit(
-            name,
-            run_id=started.claim.run_id,
-            function=started.function,
-            attempt=started.claim.attempt,
-            seconds=seconds,
-            **facts,
-        )
-
-    def report_after_commit(self, started: Started, error: BaseException) -> None:
-        """Say what went wrong after the run's own commit: a hook of it, or the answer to it."""
-        logger.error(
-            "run.hook_failed %s run=%s: committed, then %s: %s",
-            started.function,
-            started.claim.run_id,
-            type(error).__name__,
-            error,
-            exc_info=error,
-            extra={"event": "run.hook_failed", "run_id": str(started.claim.run_id)},
-        )
-
-    def report_late(self, started: Started) -> None:
-        """Say that the outcome came too late to count."""
-        logger.warning(
-            "run.late %s run=%s attempt=%s: its claim was taken away while it ran, "
-            "so its outcome changes nothing",
-            started.function,
-            started.claim.run_id,
-            started.claim.attempt,
-            extra={"event": "run.late", "run_id": str(started.claim.run_id)},
-        )
 
 
 def _current(started: Started) -> CurrentRun:

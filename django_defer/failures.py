@@ -9,7 +9,6 @@ from django_defer.attempts import Failure
 from django_defer.exceptions import (
     DeferError,
     Retry,
-    RunAborted,
     TimeLimitExceeded,
     UnreadablePayload,
 )
@@ -73,7 +72,7 @@ def delay_before_retry(
 
 def should_retry(policy: RetryPolicy, error: BaseException) -> bool:
     """Ask the policy; SystemExit and the like, which end no worker, count as any Exception."""
-    if isinstance(error, (Exception, TimeLimitExceeded, RunAborted)):
+    if isinstance(error, (Exception, TimeLimitExceeded)):
         return policy.should_retry(error)
     is_listed = isinstance(error, policy.give_up_on)
     return policy.should_retry(error) or (Exception in policy.retry_on and not is_listed)

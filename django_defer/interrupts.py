@@ -1,4 +1,4 @@
-"""Interrupt the user's function, and nothing else, when its time is up.
+"""Interrupt the user's function, and nothing else, when its time is up or it is to be aborted.
 
 The exception is raised only while that very attempt is inside the user's call, at most once, and
 never in our own start, finish or queue reads. What user code did to signal handlers and timers
@@ -17,13 +17,13 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 
-from django_defer.exceptions import TimeLimitExceeded
+from django_defer.exceptions import RunAborted, TimeLimitExceeded
 
-_GUARDED = (signal.SIGALRM, signal.SIGTERM, signal.SIGINT)
+_GUARDED = (signal.SIGALRM, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupts:
-    """The timer of one worker process (its main thread)."""
+    """The timer of one worker process (its main thread), and its ear for SIGUSR1: abort."""
 
     def __init__(self) -> None:
         self._cause: BaseException | None = None
@@ -31,8 +31,11 @@ class Interrupts:
         self._is_async = False
         self._cancel_task: Callable[[], object] | None = None
         self._seconds = 0.0
-        self._alarm = self._on_alarm  # one object, so that a changed handler can be told
+        self._is_to_abort: Callable[[], bool] = lambda: False
+        # One object each, so that a changed handler can be told.
+        self._alarm, self._user_signal = self._on_alarm, self._on_user_signal
         signal.signal(signal.SIGALRM, self._alarm)
+        signal.signal(signal.SIGUSR1, self._user_signal)
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call `function`; one that is a coroutine function runs in an event loop.
@@ -43,6 +46,7 @@ class Interrupts:
         self._is_async = inspect.iscoroutinefunction(function)
         self._inside = True
         try:
+            self._abort_if_told_to()  # the signal may have come before the function was called
             if self._is_async:
                 return async_to_sync(self._supervised)(function, *args, **kwargs)
             return function(*args, **kwargs)
@@ -65,15 +69,21 @@ class Interrupts:
             self._cancel_task = None
 
     @contextmanager
-    def limited(self, seconds: float) -> Iterator[None]:
-        """Raise TimeLimitExceeded in a `call` that is still inside after `seconds`."""
+    def limited(
+        self, seconds: float, is_to_abort: Callable[[], bool] = lambda: False
+    ) -> Iterator[None]:
+        """Raise TimeLimitExceeded in a `call` that is still inside after `seconds`.
+
+        At a SIGUSR1, `is_to_abort` says whether RunAborted is to be raised in this one.
+        """
         handlers = {number: signal.getsignal(number) for number in _GUARDED}
-        self._seconds, self._cause = seconds, None
+        self._seconds, self._cause, self._is_to_abort = seconds, None, is_to_abort
         signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
             yield
         finally:
             self._inside = False
+            self._is_to_abort = lambda: False
             signal.setitimer(signal.ITIMER_REAL, 0)
             for number, handler in handlers.items():
                 if signal.getsignal(number) is not handler:
@@ -83,6 +93,13 @@ class Interrupts:
         self._interrupt(
             TimeLimitExceeded(f"still running after its max_duration of {self._seconds:g} s")
         )
+
+    def _on_user_signal(self, signum: int, frame: FrameType | None) -> None:
+        self._abort_if_told_to()
+
+    def _abort_if_told_to(self) -> None:
+        if self._inside and self._is_to_abort():
+            self._interrupt(RunAborted("an operator, or a newer slot, ended it"))
 
     def _interrupt(self, cause: BaseException) -> None:
         if not self._inside or self._cause is not None:

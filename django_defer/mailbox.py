@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import socket
 from typing import Any, Final
+from uuid import UUID
 
 from django_defer.board import Board, Doing
 
@@ -66,6 +67,7 @@ class Inbox:
         self._generation = generation
         self._mailbox = mailbox
         self._done = 0
+        self._claim_id: UUID | None = None
         self.leaving = False
 
     def get(self) -> Any:
@@ -88,9 +90,14 @@ class Inbox:
         self._done = max(self._done, int(message["ticket"]))
         return message
 
-    def show(self, **what: Any) -> None:
+    def show(self, *, claim_id: UUID, **what: Any) -> None:
         """Write this worker's cell while it is busy: claim_id, attempt, deadline."""
-        self._show(Doing.BUSY, **what)
+        self._claim_id = claim_id
+        self._show(Doing.BUSY, claim_id=claim_id, **what)
+
+    def is_to_abort(self) -> bool:
+        """Say whether the supervisor wants the claim shown last to end."""
+        return self._board.claim_to_abort(self._slot) == self._claim_id
 
     def _show(self, doing: Doing, **what: Any) -> None:
         self._board.write(

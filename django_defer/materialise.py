@@ -18,6 +18,7 @@ from django.db import connections, transaction
 from django.db.models import F
 
 from django_defer.catch_up import Due, look_at
+from django_defer.inserts import insert
 from django_defer.models import CronDefinition, Run
 from django_defer.overlaps import end_waits, make_way, skip
 from django_defer.payloads import encode_call
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCH: Final = 1000  # definitions a transaction
+ENOUGH: Final = 1000  # runs after which a transaction looks at no further definition
 
 
 def materialise(using: str, now: datetime, *, seconds: float = math.inf) -> list[Run]:
@@ -43,12 +45,12 @@ def materialise(using: str, now: datetime, *, seconds: float = math.inf) -> list
     while True:
         with transaction.atomic(using=using):
             found = _due(using, now)
-            made, looked_at = _fire(using, found, now, until)
+            made, looked_at = _fire(using, found[:BATCH], now, until)
         runs += made
         if waiting := {run.definition_id for run in made if run.state == State.PARKED}:
             # What they wait for may have ended before anyone could see that they wait.
             end_waits(using, waiting)  # type: ignore[arg-type]
-        if looked_at < BATCH or time.monotonic() >= until:
+        if looked_at == len(found) or time.monotonic() >= until:
             return runs
 
 
@@ -85,19 +87,21 @@ def begin_anew(definition: CronDefinition, now: datetime) -> dict[str, Any]:
 def _fire(
     using: str, definitions: Iterable[CronDefinition], now: datetime, until: float
 ) -> tuple[list[Run], int]:
-    """Look at each until the time is up; return the runs, and how many were looked at."""
-    due: list[tuple[CronDefinition, Due]] = []
+    """Look at each until the time is up or there are enough runs for one transaction.
+
+    Return the runs, and how many definitions were looked at.
+    """
+    made: list[tuple[CronDefinition, Due, list[Run]]] = []
+    count = 0
     for definition in definitions:
-        due.append((definition, look_at(definition, now)))
-        if time.monotonic() >= until:
+        due = look_at(definition, now)
+        made.append((definition, due, [_run_of(definition, slot, now) for slot in due.slots]))
+        count += len(due.slots)
+        if count >= ENOUGH or time.monotonic() >= until:
             break
-    made = [
-        (definition, each, [_run_of(definition, slot, now) for slot in each.slots])
-        for definition, each in due
-    ]
     runs = _advance(using, made)
     make_way(using, runs, now)
-    return _insert(using, runs), len(due)
+    return _insert(using, runs), len(made)
 
 
 def _run_of(definition: CronDefinition, slot: Slot, now: datetime) -> Run:
@@ -123,14 +127,15 @@ def _run_of(definition: CronDefinition, slot: Slot, now: datetime) -> Run:
 
 
 def _due(using: str, now: datetime) -> list[CronDefinition]:
+    """Return a batch of those that are due, and one more to tell that there are more."""
     definitions = CronDefinition.objects.using(using).due(now)
     if connections[using].features.has_select_for_update_skip_locked:
         definitions = definitions.select_for_update(skip_locked=True)
-    return list(definitions[:BATCH])
+    return list(definitions[: BATCH + 1])
 
 
 _ADVANCE: Final = """
-WITH moved (definition, read_slot, read_version, next, slot, run, error) AS (VALUES {rows})
+WITH moved (definition, read_slot, read_version, next, slot, run, error) AS ({rows})
 UPDATE {definition} AS d
 SET next_slot_at = moved.next, version = d.version + 1, error = moved.error,
     unfired_slot_at = CASE WHEN moved.error = '' THEN NULL
@@ -142,11 +147,10 @@ WHERE d.id = moved.definition AND d.next_slot_at = moved.read_slot
   AND d.version = moved.read_version
 RETURNING id
 """
-_ROW: Final = {
-    "postgresql": "(%s::bigint, %s::timestamptz, %s::integer, %s::timestamptz, "
-    "%s::timestamptz, %s::uuid, %s::text)",
-    "sqlite": "(%s, %s, %s, %s, %s, %s, %s)",
-}
+_ARRAYS: Final = (
+    "SELECT * FROM unnest(%s::bigint[], %s::timestamptz[], %s::integer[], %s::timestamptz[], "
+    "%s::timestamptz[], %s::uuid[], %s::text[])"
+)
 
 
 def _advance(using: str, made: list[tuple[CronDefinition, Due, list[Run]]]) -> list[Run]:
@@ -155,22 +159,26 @@ def _advance(using: str, made: list[tuple[CronDefinition, Due, list[Run]]]) -> l
         return []
     connection = connections[using]
     instant, key = CronDefinition._meta.get_field("next_slot_at"), Run._meta.pk
-    values: list[Any] = []
+    rows: list[tuple[Any, ...]] = []
     for definition, due, runs in made:
         newest = runs[-1] if runs else None
-        values += [
-            definition.pk,
-            instant.get_db_prep_value(definition.next_slot_at, connection),
-            definition.version,
-            instant.get_db_prep_value(due.next_slot_at, connection),
-            instant.get_db_prep_value(newest and newest.slot, connection),
-            key.get_db_prep_value(newest and newest.pk, connection),
-            due.error,
-        ]
-    sql = _ADVANCE.format(
-        definition=CronDefinition._meta.db_table,
-        rows=", ".join([_ROW[connection.vendor]] * len(made)),
-    )
+        rows.append(
+            (
+                definition.pk,
+                instant.get_db_prep_value(definition.next_slot_at, connection),
+                definition.version,
+                instant.get_db_prep_value(due.next_slot_at, connection),
+                instant.get_db_prep_value(newest and newest.slot, connection),
+                key.get_db_prep_value(newest and newest.pk, connection),
+                due.error,
+            )
+        )
+    if connection.vendor == "postgresql":
+        source, values = _ARRAYS, [list(column) for column in zip(*rows, strict=True)]
+    else:
+        source = "VALUES " + ", ".join(["(%s, %s, %s, %s, %s, %s, %s)"] * len(rows))
+        values = [value for row in rows for value in row]
+    sql = _ADVANCE.format(definition=CronDefinition._meta.db_table, rows=source)
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
         moved = {pk for (pk,) in cursor.fetchall()}
@@ -188,14 +196,10 @@ def _advance(using: str, made: list[tuple[CronDefinition, Due, list[Run]]]) -> l
 
 def _insert(using: str, runs: list[Run]) -> list[Run]:
     """Insert the runs; one whose slot has a run already is an alarm, and the others go on."""
-    if not runs:
-        return []
-    rows = Run.objects.using(using)
-    rows.bulk_create(runs, ignore_conflicts=True)
-    made = set(rows.filter(pk__in=[run.pk for run in runs]).values_list("pk", flat=True))
+    made = insert(using, runs)
     for run in runs:
         if run.pk not in made:
-            first = rows.filter(definition=run.definition_id, slot=run.slot)
+            first = Run.objects.using(using).filter(definition=run.definition_id, slot=run.slot)
             logger.error(
                 "slot.duplicate %s slot=%s had a run already",
                 run.function_id,

@@ -17,6 +17,7 @@ from django_defer.durations import parse_duration
 from django_defer.enqueue import build_run, inherit, insert, is_pending
 from django_defer.event_loop import refuse_event_loop
 from django_defer.exceptions import (
+    AbortInProgress,
     InvalidOption,
     ResultNotReady,
     ResultUnavailable,
@@ -29,8 +30,8 @@ from django_defer.exceptions import (
 from django_defer.models import CronDefinition, Run
 from django_defer.payloads import decode_result
 from django_defer.registry import registry
-from django_defer.states import FINISHED, State
-from django_defer.transitions import cancel_waiting
+from django_defer.states import ACTIVE, FINISHED, State
+from django_defer.transitions import cancel_waiting, request_abort
 from django_defer.transitions import reschedule as move_to
 from django_defer.wakeup import announce
 
@@ -70,16 +71,28 @@ def run_now(
     return insert(run)
 
 
-def cancel(run: Run, *, actor: str = "", reason: str = "") -> None:
-    """Cancel a run that has not started: immediate and final."""
+def cancel(run: Run, *, force: bool = False, actor: str = "", reason: str = "") -> None:
+    """Cancel a run that has not started: immediate and final. With `force`, abort a running one.
+
+    The function of a run that is aborted gets RunAborted, and is killed if it goes on.
+    """
     refuse_event_loop(".cancel()")
     _refuse_not_enqueued(run)
-    by = f"cancelled by {actor}" if actor else "cancelled"
-    text = f"{reason} ({by})" if reason and actor else reason or by
-    if not cancel_waiting(_alias(run), run.pk, text):
-        run.refresh_from_db()
-        raise RunNotCancellable(run.pk, str(run.state))
+    done = cancel_waiting(_alias(run), run.pk, _why("cancelled", actor, reason))
+    if not done and force:
+        mine = Run.objects.using(_alias(run)).filter(pk=run.pk)
+        done = bool(request_abort(_alias(run), mine, _why("aborted", actor, reason)))
     run.refresh_from_db()
+    if done:
+        return
+    if force and run.state in ACTIVE and run.abort_requested_at is not None:
+        raise AbortInProgress(run.pk, str(run.state), run.abort_requested_at)
+    raise RunNotCancellable(run.pk, str(run.state))
+
+
+def _why(verb: str, actor: str, reason: str) -> str:
+    by = f"{verb} by {actor}" if actor else verb
+    return f"{reason} ({by})" if reason and actor else reason or by
 
 
 def reschedule(run: Run, when: datetime | None = None, *, actor: str = "") -> None:

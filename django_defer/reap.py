@@ -86,7 +86,9 @@ def _tell(using: str, run: Run, failure: Failure) -> None:
     """Send the signals for an attempt that was taken back, once that is committed."""
     run.refresh_from_db(using=using, fields=["state", "error_message"])
     names = ["run.lost"] if failure.outcome is Outcome.LOST else []
-    if run.state == State.FAILED:
+    if run.state == State.ABORTED:
+        names = ["run.aborted"]
+    elif run.state == State.FAILED:
         names.append("run.failed")
     elif failure.outcome is Outcome.TIMED_OUT:
         names.append("run.retrying")

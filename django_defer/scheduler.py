@@ -48,6 +48,11 @@ class Look:
     next_run: datetime | None
     next_slot: datetime | None
 
+    @property
+    def has_due_runs(self) -> bool:
+        """Whether a scheduled run is due."""
+        return self.next_run is not None and self.next_run <= self.now
+
     def seconds_until_next(self, *, slots: bool = True) -> float:
         """Return how long there is nothing to do, in seconds, LONGEST_SLEEP at most."""
         moments = [self.next_run, self.next_slot if slots else None]
@@ -81,22 +86,32 @@ def look(using: str) -> Look:
     )
 
 
-def tick(using: str, now: datetime, *, slots: bool = True) -> Ticked:
-    """Promote every run and, if `slots`, fire every slot that is due at `now`.
+def tick(
+    using: str,
+    now: datetime,
+    *,
+    runs: bool = True,
+    slots: bool = True,
+    on_news: Callable[[], object] | None = None,
+) -> Ticked:
+    """Promote every run, if `runs`, and fire every slot, if `slots`, that is due at `now`.
 
+    `on_news` is called as soon as runs may have become claimable, before other clusters are told.
     After an outage that can be a lot, and a heartbeat is due meanwhile: what takes longer than
     LONGEST_ROUND for either is left for the next tick.
     """
     promoted, until = 0, time.monotonic() + LONGEST_ROUND
-    while moved := promote(using, now):
+    while runs and (moved := promote(using, now)):
         promoted += moved
         if moved < BATCH or time.monotonic() >= until:
             break
     fired = materialise(using, now, seconds=LONGEST_ROUND) if slots else []
+    if promoted or fired:
+        if on_news is not None:
+            on_news()
+        announce(using)
     for run in fired:
         _log(run)
-    if promoted or fired:
-        announce(using)
     return Ticked(promoted, len(fired))
 
 

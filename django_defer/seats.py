@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +18,7 @@ from django_defer.states import Outcome
 from django_defer.worker_process import run_worker
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from uuid import UUID
 
     from django_defer.board import Board
@@ -36,6 +39,8 @@ class Seat:
     process: Any = None
     born: float = 0.0
     overran: UUID | None = None  # the claim for whose time limit it was killed
+    aborted: UUID | None = None  # the claim that it was told to end, and since when (monotonic)
+    aborted_at: float = 0.0
 
     @property
     def label(self) -> str:
@@ -51,7 +56,7 @@ class Seat:
         """Fork a worker into this seat; where the machine can't, the seat stays empty for now."""
         close_all()
         self.generation += 1
-        self.overran = None
+        self.overran = self.aborted = None
         self.born = time.monotonic()
         board.set_generation(self.slot, self.generation)
         process = fork_context().Process(
@@ -76,6 +81,23 @@ class Seat:
             return
         if time.monotonic() > cell.deadline + grace and self.overran is None:
             self.overran = cell.claim_id
+            self.process.kill()
+
+    def abort(self, board: Board, claims: Collection[UUID], grace: float) -> None:
+        """Have the worker end its function, if it is at one of these claims; kill it after a grace.
+
+        The signal is sent once a claim: a second one could hit the function's own clean-up.
+        """
+        cell = board.read(self.slot)
+        if cell is None or cell.generation != self.generation:
+            return
+        if cell.claim_id is None or cell.claim_id not in claims:
+            return
+        if self.aborted != cell.claim_id:
+            self.aborted, self.aborted_at = cell.claim_id, time.monotonic()
+            board.abort(self.slot, cell.claim_id)
+            os.kill(cell.pid, signal.SIGUSR1)
+        elif time.monotonic() > self.aborted_at + grace:
             self.process.kill()
 
     def bury(self, board: Board) -> Failure:

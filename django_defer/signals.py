@@ -23,6 +23,7 @@ run_failed = Signal()
 run_retrying = Signal()
 run_lost = Signal()
 run_cancelled = Signal()
+run_aborted = Signal()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ _SIGNALS = {
     "run.retrying": (run_retrying, logging.WARNING),
     "run.lost": (run_lost, logging.WARNING),
     "run.cancelled": (run_cancelled, logging.INFO),
+    "run.aborted": (run_aborted, logging.WARNING),
 }
 
 

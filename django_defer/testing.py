@@ -27,7 +27,7 @@ from django_defer.scheduler import tick
 from django_defer.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
     from uuid import UUID
 
@@ -77,9 +77,12 @@ class Unlimited(Interrupts):
     def __init__(self) -> None:
         self._inside = self._is_async = False
         self._cause = self._cancel_task = None
+        self._is_to_abort = lambda: False
 
     @contextmanager
-    def limited(self, seconds: float) -> Iterator[None]:
+    def limited(
+        self, seconds: float, is_to_abort: Callable[[], bool] = lambda: False
+    ) -> Iterator[None]:
         """Let it take as long as it takes."""
         yield
 

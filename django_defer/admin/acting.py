@@ -52,7 +52,7 @@ class ActingAdmin(ReadingAdmin):
         return request.user.has_perm("django_defer.pause")
 
     def has_cancel_run_permission(self, request: HttpRequest) -> bool:
-        """Say whether this person may cancel runs."""
+        """Say whether this person may cancel and abort runs."""
         return request.user.has_perm("django_defer.cancel_run")
 
     def has_rerun_run_permission(self, request: HttpRequest) -> bool:

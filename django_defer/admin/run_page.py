@@ -116,12 +116,14 @@ def _facts(run: Run, links: Links) -> list[tuple[Any, Any]]:
 
 def _times(run: Run, at: datetime) -> list[tuple[Any, Any]]:
     due = run.run_after if run.state == State.SCHEDULED or run.slot else None
+    asked = run.abort_requested_at
     return [
         (_("Enqueued"), show_instant(run.enqueued_at, beside=at)),
         (_("Due"), show_instant(due, beside=at) if due else ""),
         (_("Queued"), show_instant(run.queued_at) if run.queued_at else ""),
         (_("Claimed"), show_instant(run.claimed_at) if run.claimed_at else ""),
         (_("Started"), show_instant(run.started_at, beside=at) if run.started_at else ""),
+        (_("Abort requested"), show_instant(asked, beside=at) if asked else ""),
         (_("Finished"), show_instant(run.finished_at, beside=at) if run.finished_at else ""),
         (_("Waited for a worker"), show_duration(run.wait_time) if run.wait_time else ""),
         (_("Took"), show_duration(run.duration) if run.duration else ""),

@@ -1,4 +1,4 @@
-"""Runs: the list with its filters, and the verbs cancel and rerun."""
+"""Runs: the list with its filters, and the verbs cancel, abort and rerun."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from django_defer.admin.rendering import (
 from django_defer.admin.run_page import run_page
 from django_defer.admin.search import MOST_COUNTED, MOST_SEARCHED, BoundedPaginator, search_runs
 from django_defer.admin.sentences import attempts_in_words
-from django_defer.admin.verbs import CANCEL, RERUN
+from django_defer.admin.verbs import ABORT, CANCEL, RERUN
 from django_defer.models import BackgroundFunction, Run
 from django_defer.states import WAITING, State
 
@@ -52,7 +52,7 @@ class RunChangeList(ReadingChangeList):
 class RunAdmin(ActingAdmin):
     """What runs, ran and will run."""
 
-    verbs = (CANCEL, RERUN)
+    verbs = (CANCEL, ABORT, RERUN)
     actions = as_actions(verbs)
     list_display = (
         "run_id",

@@ -186,7 +186,8 @@ def _running(run: Run, at: datetime) -> str:
         "time": show_duration(at - run.started_at) if run.started_at else "",
     }
     if run.abort_requested_at:
-        return _("Is being aborted; has run for %(time)s%(place)s.") % facts
+        facts |= {"since": with_zone(run.abort_requested_at), "why": run.reason or _("no reason")}
+        return _("Aborting since %(since)s (%(why)s); has run for %(time)s%(place)s.") % facts
     return _("Has run for %(time)s%(place)s, attempt %(n)s of %(most)s.") % facts
 
 

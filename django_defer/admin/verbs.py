@@ -1,4 +1,4 @@
-"""What a person can do on an admin page: run now, pause, resume, cancel, rerun.
+"""What a person can do on an admin page: run now, pause, resume, cancel, abort, rerun.
 
 A verb has its own permission and says, for a given row, why it does not apply now. The rules
 themselves are those of `operations`; a verb that one of these refuses ends as a message.
@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from django_defer import operations, pauses
-from django_defer.exceptions import RunNotCancellable, RunNotRerunnable
+from django_defer.exceptions import AbortInProgress, RunError, RunNotCancellable, RunNotRerunnable
 from django_defer.models import CronDefinition, Run
 from django_defer.registry import registry, required_parameters
 from django_defer.states import FINISHED, WAITING, State
@@ -98,6 +98,18 @@ def _cancel(run: Run, actor: str, reason: str) -> None:
     operations.cancel(run, actor=actor)
 
 
+def _refuse_abort(run: Run) -> str:
+    state = str(run.state)
+    if run.state != State.RUNNING:
+        return str(RunError(run.pk, state, _("only a run that is running can be aborted")))
+    since = run.abort_requested_at
+    return str(AbortInProgress(run.pk, state, since)) if since else ""
+
+
+def _abort(run: Run, actor: str, reason: str) -> None:
+    operations.cancel(run, force=True, actor=actor, reason=reason)
+
+
 def _refuse_rerun(run: Run) -> str:
     return "" if run.state in FINISHED else str(RunNotRerunnable(run.pk, str(run.state)))
 
@@ -146,6 +158,17 @@ CANCEL = Verb(
     not_done=gettext_lazy("Not cancelled"),
     refusal=_refuse_cancel,
     perform=_cancel,
+)
+ABORT = Verb(
+    name="abort",
+    permission="cancel_run",
+    label=gettext_lazy("Abort"),
+    bulk_label=gettext_lazy("Abort selected %(verbose_name_plural)s"),
+    done=gettext_lazy("Abort requested"),
+    not_done=gettext_lazy("Not aborted"),
+    refusal=_refuse_abort,
+    perform=_abort,
+    asks_reason=True,
 )
 RERUN = Verb(
     name="rerun",

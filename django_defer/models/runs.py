@@ -217,11 +217,14 @@ class Run(models.Model):
 
         return get_result(self, timeout)
 
-    def cancel(self, *, actor: str = "", reason: str = "") -> None:
-        """Cancel a run that has not started; RunNotCancellable otherwise."""
+    def cancel(self, *, force: bool = False, actor: str = "", reason: str = "") -> None:
+        """Cancel a run that has not started; RunNotCancellable otherwise.
+
+        With `force`, abort one that is running: RunAborted is raised in its function.
+        """
         from django_defer.operations import cancel
 
-        cancel(self, actor=actor, reason=reason)
+        cancel(self, force=force, actor=actor, reason=reason)
 
     def reschedule(self, when: datetime | None = None, *, actor: str = "") -> None:
         """Move a waiting run to `when` (an aware datetime), or to now."""
@@ -243,9 +246,9 @@ class Run(models.Model):
         """`get_result` from async code."""
         return await in_thread(self.get_result)(timeout)
 
-    async def acancel(self, *, actor: str = "", reason: str = "") -> None:
+    async def acancel(self, *, force: bool = False, actor: str = "", reason: str = "") -> None:
         """`cancel` from async code."""
-        await in_thread(self.cancel)(actor=actor, reason=reason)
+        await in_thread(self.cancel)(force=force, actor=actor, reason=reason)
 
     async def areschedule(self, when: datetime | None = None, *, actor: str = "") -> None:
         """`reschedule` from async code."""

@@ -254,8 +254,12 @@ def test_a_running_run_says_where_and_for_how_long() -> None:
         state=State.RUNNING, attempt=2, failures=1, started_at=ago(seconds=75), cluster=cluster.pk
     )
     assert words(run) == "Has run for 1 min 15 s on worker-1.internal:4711, attempt 2 of 17."
-    Run.objects.filter(pk=run.pk).update(abort_requested_at=ago(seconds=1))
-    assert words(run).startswith("Is being aborted; has run for 1 min 15 s")
+    requested = datetime(2026, 7, 1, 8, 4, 12, tzinfo=UTC)
+    Run.objects.filter(pk=run.pk).update(abort_requested_at=requested, reason="aborted by ada")
+    assert words(run) == (
+        "Aborting since 2026-07-01 08:04:12 UTC (aborted by ada); has run for 1 min 15 s"
+        " on worker-1.internal:4711."
+    )
 
 
 def test_every_state_has_a_sentence_and_a_colour(admin_client: Client) -> None:

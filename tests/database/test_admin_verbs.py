@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -17,7 +18,7 @@ from django_defer.admin import acting
 from django_defer.models import BackgroundFunction, CronDefinition, Queue, Run
 from django_defer.states import State
 from django_defer.sync import sync
-from tests.admin_rows import HOSTILE, log_in_with, make_finished, make_run
+from tests.admin_rows import HOSTILE, ago, log_in_with, make_finished, make_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +75,10 @@ class Case:
         return f"/admin/django_defer/{self.model}/{quote(row.pk)}/{self.verb}/"
 
 
+def running() -> Run:
+    return make_run(state=State.RUNNING, claim_id=uuid4(), attempt=1, started_at=ago(seconds=9))
+
+
 def has_new_run(row: Any) -> bool:
     key = row.function_id if isinstance(row, CronDefinition) else row.key
     return Run.objects.filter(function=key, enqueued_by="viewer").count() == 1
@@ -90,6 +95,7 @@ CASES = [
     Case("backgroundfunction", "resume", "pause", paused_function, lambda row: not row.is_paused),
     Case("queue", "pause", "pause", queue, lambda row: row.is_paused),
     Case("queue", "resume", "pause", paused_queue, lambda row: not row.is_paused),
+    Case("run", "abort", "cancel_run", running, lambda run: run.abort_requested_at is not None),
 ]
 ALL = {case.permission for case in CASES}
 every_verb = pytest.mark.parametrize("case", CASES, ids=str)
@@ -222,6 +228,40 @@ def test_a_run_that_starts_between_the_look_and_the_click_is_an_error_message(
     monkeypatch.setattr(operations, "cancel_waiting", lambda *args: False)
     text = admin_client.post(CASES[0].url(make_run()), follow=True).content.decode()
     assert "only a run that has not started can be cancelled" in text
+
+
+def test_an_abort_keeps_who_asked_for_it_and_why_and_is_asked_for_once(
+    admin_client: Client,
+) -> None:
+    abort, run = CASES[10], running()
+    admin_client.post(abort.url(run), {"reason": "the provider is down"})
+    assert refreshed(run).reason == "the provider is down (aborted by admin)"
+    assert run.state == State.RUNNING
+    assert LogEntry.objects.get().get_change_message() == "Abort requested: the provider is down."
+    text = admin_client.get(page(abort, run)).content.decode()
+    assert "Aborting since " in text
+    assert abort.url(run) not in text
+    text = admin_client.post(abort.url(run), follow=True).content.decode()
+    assert "it is being aborted since" in text
+    assert LogEntry.objects.count() == 1
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - {State.RUNNING}))
+def test_only_a_run_that_is_running_can_be_aborted(admin_client: Client, state: State) -> None:
+    abort, run = CASES[10], make_run(state=state)
+    assert abort.url(run) not in admin_client.get(page(abort, run)).content.decode()
+    text = admin_client.post(abort.url(run), follow=True).content.decode()
+    assert "only a run that is running can be aborted" in text
+    assert refreshed(run).state == state
+
+
+def test_the_bulk_abort_asks_for_a_reason_first(admin_client: Client) -> None:
+    abort, run = CASES[10], running()
+    response = bulk(admin_client, abort, run)
+    assert "Reason (optional)" in response.content.decode()
+    assert refreshed(run).abort_requested_at is None
+    bulk(admin_client, abort, run, reason="holidays")
+    assert refreshed(run).reason == "holidays (aborted by admin)"
 
 
 def test_rerunning_a_run_that_waits_is_an_error_message(admin_client: Client) -> None:

@@ -300,7 +300,10 @@ def test_an_abort_is_never_tried_again(executor: Executor, define: Define) -> No
         raise RunAborted
 
     policy = RetryPolicy(retry_on=BaseException)
-    assert execute(executor, define(aborted, retry=policy)()).state == State.FAILED
+    run = execute(executor, define(aborted, retry=policy)())
+    assert (run.state, run.failures) == (State.ABORTED, 0)
+    (attempt,) = run.attempts
+    assert attempt.outcome == Outcome.ABORTED
 
 
 # -- what another attempt would not mend -----------------------------------------------------------

@@ -339,7 +339,7 @@ def test_a_run_that_has_not_started_is_cancelled(state: State) -> None:
         ({"reason": "not needed", "actor": "ann"}, "not needed (cancelled by ann)"),
     ],
 )
-def test_a_cancelled_run_says_why_and_by_whom(how: dict[str, str], text: str) -> None:
+def test_a_cancelled_run_says_why_and_by_whom(how: dict[str, Any], text: str) -> None:
     run = new_run()
     run.cancel(**how)
     assert fresh(run).reason == text

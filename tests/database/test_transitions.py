@@ -107,6 +107,14 @@ VERBS: dict[str, tuple[Callable[[Run], Any], set[State]]] = {
         lambda run: attempts.fail_overdue(DATABASE, run, BROKEN, None),
         set(ACTIVE),
     ),
+    "abort": (
+        lambda run: attempts.abort_running(DATABASE, started_of(run), BROKEN),
+        set(ACTIVE),
+    ),
+    "request abort": (
+        lambda run: transitions.request_abort(DATABASE, Run.objects.filter(pk=run.pk), "why"),
+        {State.RUNNING},
+    ),
     "release": (
         lambda run: transitions.release(Run.objects.filter(pk=run.pk)),
         {State.CLAIMED},
@@ -509,3 +517,48 @@ def test_promoting_reads_the_index_of_scheduled_runs() -> None:
     assert "FOR UPDATE SKIP LOCKED" in selects[-1]
     assert "using defer_run_scheduled" in plan_of(selects[-1])
     assert "using defer_run_scheduled" in due.explain()
+
+
+# -- a run that is to be aborted -------------------------------------------------------------------
+
+
+def run_to_abort() -> Run:
+    run = run_in(State.RUNNING)
+    assert transitions.request_abort(DATABASE, Run.objects.filter(pk=run.pk), "by ann") == 1
+    return fresh(run)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda run: attempts.abort_running(DATABASE, started_of(run), BROKEN),
+        lambda run: attempts.fail(DATABASE, started_of(run), BROKEN, timedelta(0)),
+        lambda run: attempts.fail_overdue(DATABASE, run, BROKEN, timedelta(0)),
+        lambda run: attempts.lose(DATABASE, run, GONE),
+        lambda run: attempts.lose(DATABASE, run, GONE, counted=False),
+    ],
+    ids=["aborted", "retried", "overdue", "lost", "shut down"],
+)
+def test_what_is_to_be_aborted_is_neither_tried_again_nor_lost(end: Callable[[Run], bool]) -> None:
+    run = run_to_abort()
+    assert end(run)
+    run = fresh(run)
+    assert (run.state, run.reason) == (State.ABORTED, "by ann")
+    assert run.finished_at is not None
+    assert [attempt.outcome for attempt in Attempt.objects.filter(run=run)] == [Outcome.ABORTED]
+
+
+def test_what_is_to_be_aborted_and_ends_by_itself_has_ended_so() -> None:
+    run = run_to_abort()
+    assert attempts.succeed(DATABASE, started_of(run), "1")
+    assert fresh(run).state == State.SUCCEEDED
+    run = run_to_abort()
+    assert attempts.fail(DATABASE, started_of(run), BROKEN, None)
+    assert fresh(run).state == State.FAILED
+
+
+def test_an_abort_is_requested_once() -> None:
+    run = run_to_abort()
+    since = run.abort_requested_at
+    assert transitions.request_abort(DATABASE, Run.objects.filter(pk=run.pk), "again") == 0
+    assert (fresh(run).abort_requested_at, fresh(run).reason) == (since, "by ann")

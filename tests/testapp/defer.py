@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from django_defer import Cancel, Retry, RetryPolicy, attempts, current_run, defer
+from django_defer import Cancel, Retry, RetryPolicy, RunAborted, attempts, current_run, defer
 from tests.testapp.models import Customer, Effect
 
 
@@ -403,3 +403,61 @@ def backend_id() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         return int(cursor.fetchone()[0])
+
+
+# -- functions that are aborted ----------------------------------------------------------------
+
+
+@defer(retry=SOON)
+def sleep_for_long() -> None:
+    """Sleep; clean up when interrupted."""
+    try:
+        time.sleep(60)
+    finally:
+        Effect.objects.create(name="cleaned up")
+
+
+@defer(retry=SOON)
+async def sleep_for_long_async() -> None:
+    """Sleep in an event loop; clean up when interrupted."""
+    try:
+        await asyncio.sleep(60)
+    finally:
+        await Effect.objects.acreate(name="cleaned up")
+
+
+@defer(retry=SOON, atomic=True)
+def sleep_atomically() -> None:
+    """Write, then sleep in one transaction."""
+    Effect.objects.create(name="cleaned up")
+    time.sleep(60)
+
+
+@defer(retry=SOON)
+def swallow_abort(seconds: float) -> None:
+    """Go on whatever is raised."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            time.sleep(seconds)
+        except BaseException:  # noqa: BLE001
+            pass
+
+
+@defer(retry=SOON)
+def return_when_aborted() -> str:
+    """Return when told to end."""
+    try:
+        time.sleep(60)
+    except RunAborted:
+        pass
+    return "as if nothing were wrong"
+
+
+@defer(retry=SOON)
+def fail_when_aborted() -> None:
+    """Raise another error when told to end."""
+    try:
+        time.sleep(60)
+    except RunAborted:
+        raise ConnectionError("another error") from None

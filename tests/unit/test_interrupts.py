@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 import time
@@ -10,18 +11,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from django_defer.exceptions import TimeLimitExceeded
+from django_defer.exceptions import RunAborted, TimeLimitExceeded
 from django_defer.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SHORT, LONG = 0.05, 5.0  # seconds
+NUMBERS = (signal.SIGALRM, signal.SIGUSR1, signal.SIGTERM)
 
 
 @pytest.fixture
 def interrupts() -> Iterator[Interrupts]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in NUMBERS}
     yield Interrupts()
     signal.setitimer(signal.ITIMER_REAL, 0)
     for number, handler in before.items():
@@ -193,3 +195,97 @@ def test_synchronous_code_of_a_coroutine_runs_in_the_calling_thread(interrupts: 
 
     with interrupts.limited(LONG):  # so that it is on this thread's connection
         assert interrupts.call(where) == threading.get_ident()
+
+
+# -- abort -----------------------------------------------------------------------------------------
+
+
+def raise_signal_soon() -> None:
+    """Send SIGUSR1 to this process in a moment."""
+    threading.Timer(SHORT, os.kill, [os.getpid(), signal.SIGUSR1]).start()
+
+
+def test_a_signal_aborts_the_call_that_it_is_meant_for(interrupts: Interrupts) -> None:
+    wanted: list[bool] = []
+
+    def slow() -> None:
+        wanted.append(True)
+        time.sleep(LONG)
+
+    raise_signal_soon()
+    with pytest.raises(RunAborted), interrupts.limited(LONG, lambda: bool(wanted)):
+        interrupts.call(slow)
+
+
+def test_a_signal_for_another_claim_does_nothing(interrupts: Interrupts) -> None:
+    raise_signal_soon()
+    with interrupts.limited(LONG, lambda: False):
+        interrupts.call(time.sleep, 3 * SHORT)
+
+
+def test_an_abort_that_was_asked_for_before_the_call_ends_it_at_once(
+    interrupts: Interrupts,
+) -> None:
+    wanted: list[bool] = []
+    with interrupts.limited(LONG, lambda: bool(wanted)):
+        signal.raise_signal(signal.SIGUSR1)
+        wanted.append(True)
+        with pytest.raises(RunAborted):
+            interrupts.call(pytest.fail, "called")
+
+
+def test_a_coroutine_is_aborted_too(interrupts: Interrupts) -> None:
+    seen: list[str] = []
+
+    async def slow() -> None:
+        try:
+            await asyncio.sleep(LONG)
+        finally:
+            seen.append("cleaned up")
+
+    wanted: list[bool] = []
+    threading.Timer(SHORT, wanted.append, [True]).start()
+    threading.Timer(2 * SHORT, os.kill, [os.getpid(), signal.SIGUSR1]).start()
+    began = time.monotonic()
+    with pytest.raises(RunAborted), interrupts.limited(LONG, lambda: bool(wanted)):
+        interrupts.call(slow)
+    assert time.monotonic() - began < 1
+    assert seen == ["cleaned up"]
+
+
+def test_no_signal_aborts_what_is_not_inside_a_call(interrupts: Interrupts) -> None:
+    signal.raise_signal(signal.SIGUSR1)
+    wanted: list[bool] = []
+    with interrupts.limited(LONG, lambda: bool(wanted)):
+        interrupts.call(lambda: None)
+        wanted.append(True)
+        signal.raise_signal(signal.SIGUSR1)  # what the executor itself does there
+    signal.raise_signal(signal.SIGUSR1)
+
+
+def test_an_abort_is_raised_once(interrupts: Interrupts) -> None:
+    seen: list[str] = []
+
+    def careful() -> None:
+        try:
+            signal.raise_signal(signal.SIGUSR1)
+        finally:
+            signal.raise_signal(signal.SIGUSR1)
+            seen.append("cleaned up")
+
+    wanted: list[bool] = []
+
+    def call() -> None:
+        wanted.append(True)
+        careful()
+
+    with pytest.raises(RunAborted), interrupts.limited(LONG, lambda: bool(wanted)):
+        interrupts.call(call)
+    assert seen == ["cleaned up"]
+
+
+def test_a_changed_handler_is_put_back(interrupts: Interrupts) -> None:
+    handler = signal.getsignal(signal.SIGUSR1)
+    with interrupts.limited(LONG):
+        interrupts.call(signal.signal, signal.SIGUSR1, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGUSR1) is handler

@@ -30,10 +30,10 @@ retries cron payload_reading querysets
 payload_display
 payloads registry models wakeup
 discovery call_options catch_up
-options enqueue claims transitions
+options enqueue claims transitions inserts
 decorators attempts overlaps
 materialise
-failures definition_sync renames
+failures definition_sync renames attempt_events
 sync stored_calls unfit
 operations pauses reap scheduler
 overrides reports

@@ -1,0 +1,50 @@
+"""What is said of an attempt that ended in this process: signals and log lines."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from django_defer.signals import emit
+
+if TYPE_CHECKING:
+    from django_defer.attempts import Started
+
+logger = logging.getLogger(__name__)
+
+
+def tell(name: str, started: Started, seconds: float, **facts: Any) -> None:
+    """Send the signal for what happened, after its commit."""
+    emit(
+        name,
+        run_id=started.claim.run_id,
+        function=started.function,
+        attempt=started.claim.attempt,
+        seconds=seconds,
+        **facts,
+    )
+
+
+def report_after_commit(started: Started, error: BaseException) -> None:
+    """Say what went wrong after the run's own commit: a hook of it, or the answer to it."""
+    logger.error(
+        "run.hook_failed %s run=%s: committed, then %s: %s",
+        started.function,
+        started.claim.run_id,
+        type(error).__name__,
+        error,
+        exc_info=error,
+        extra={"event": "run.hook_failed", "run_id": str(started.claim.run_id)},
+    )
+
+
+def report_late(started: Started) -> None:
+    """Say that the outcome came too late to count."""
+    logger.warning(
+        "run.late %s run=%s attempt=%s: its claim was taken away while it ran, "
+        "so its outcome changes nothing",
+        started.function,
+        started.claim.run_id,
+        started.claim.attempt,
+        extra={"event": "run.late", "run_id": str(started.claim.run_id)},
+    )
