@@ -14,8 +14,8 @@ from django_defer.exceptions import InvalidOption
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LATER = frozenset({"discard_after", "metadata", "key"})
-KNOWN = ("delay", "run_after", "priority", "queue", "label")
+LATER = frozenset({"discard_after", "metadata"})
+KNOWN = ("delay", "run_after", "priority", "queue", "label", "key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class CallOptions:
     priority: int | None = None
     queue: str | None = None
     label: str = ""
+    key: str | None = None
 
     def merge(self, options: Mapping[str, Any]) -> CallOptions:
         """Return these with `options` on top. `queue_name` is accepted for `queue`."""
@@ -85,10 +86,17 @@ def _label(value: Any) -> dict[str, Any]:
     return {"label": value}
 
 
+def _key(value: Any) -> dict[str, Any]:
+    if value is not None and (not isinstance(value, str) or not 0 < len(value) <= 200):
+        raise InvalidOption(f"key={value!r}: write a text of 1 to 200 characters.")
+    return {"key": value}
+
+
 _PARSERS = {
     "delay": _delay,
     "run_after": _run_after,
     "priority": _priority,
     "queue": _queue,
     "label": _label,
+    "key": _key,
 }

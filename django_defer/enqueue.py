@@ -23,6 +23,7 @@ from django_defer.context import current_run
 from django_defer.durations import parse_duration
 from django_defer.event_loop import in_thread, refuse_event_loop
 from django_defer.exceptions import InvalidOption, NotDiscoverable, NotMigrated
+from django_defer.keys import insert_once
 from django_defer.models import Cluster, Run
 from django_defer.payloads import encode_call
 from django_defer.registry import Function, home_for
@@ -115,6 +116,8 @@ def enqueue_many(
     refuse_event_loop(verb)
     if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
         raise InvalidOption(f"batch_size={batch_size!r}: write a whole number of rows from 1 up.")
+    if options.key is not None:
+        raise InvalidOption(f"key={options.key!r} names one run, and {verb} makes many.")
     using = str(conf.database)
     runs = (build_run(function, tuple(args), {}, options) for args in calls)
     other = _open_transaction_elsewhere(using)
@@ -145,6 +148,7 @@ def build_run(
         priority=own.priority if options.priority is None else options.priority,
         args=encode_call(function.key, function.parameter_names, args, kwargs),
         label=options.label,
+        key=options.key,
         max_attempts=own.retry.max_attempts,
         rerun_if_lost=own.rerun_if_lost,
     )
@@ -171,7 +175,10 @@ def inherit(run: Run) -> None:
 
 def _insert(run: Run, using: str) -> None:
     with _explained():
-        run.save(using=using)
+        if run.key is None:
+            run.save(using=using)
+        elif not insert_once(run, using):
+            return  # it is an earlier one, which is unfinished
     announce(using)
     _hint_at_worker(run.queue, using)
 

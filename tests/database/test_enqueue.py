@@ -268,7 +268,7 @@ def test_run_after_replaces_an_earlier_delay() -> None:
         {"queue": ""},
         {"queue": "a", "queue_name": "b"},
         {"label": "x" * 201},
-        {"key": "only-once"},
+        {"key": ""},
         {"colour": "red"},
     ],
     ids=str,

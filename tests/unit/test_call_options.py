@@ -74,7 +74,7 @@ def test_options_given_stay_as_they_were() -> None:
 # -- refused ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("option", ["discard_after", "metadata", "key"])
+@pytest.mark.parametrize("option", ["discard_after", "metadata"])
 def test_an_option_that_is_not_built_yet_is_refused(option: str) -> None:
     with pytest.raises(InvalidOption, match=f"The option {option}= is not built yet"):
         using(**{option: None})
@@ -118,3 +118,11 @@ def test_a_delay_that_is_no_duration_is_refused(delay: Any) -> None:
     if isinstance(delay, timedelta):
         with pytest.raises(InvalidDuration):
             using(run_after=delay)
+
+
+@pytest.mark.parametrize("key", ["", "k" * 201, 17, b"order"])
+def test_a_key_is_a_text(key: object) -> None:
+    with pytest.raises(InvalidOption, match="write a text of 1 to 200 characters"):
+        using(key=key)
+    assert using(key="order-17").key == "order-17"
+    assert using(key="order-17").merge({"key": None}).key is None

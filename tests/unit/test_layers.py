@@ -29,7 +29,7 @@ cron_words
 retries cron payload_reading querysets
 payload_display
 payloads registry models wakeup
-discovery call_options catch_up
+discovery call_options catch_up keys
 options enqueue claims transitions inserts
 decorators attempts overlaps
 materialise
