@@ -127,19 +127,24 @@ def succeed(using: str, started: Started, result: str) -> bool:
     return bool(execute(using, _sql(_SUCCEED, using), values))
 
 
-def fail(using: str, started: Started, failure: Failure, retry_in: timedelta | None) -> bool:
-    """Finish without a result: retry after `retry_in`, or for good when it is None."""
+def fail(
+    using: str, started: Started, failure: Failure, retry_in: timedelta | None
+) -> State | None:
+    """Finish without a result: retry after `retry_in`, or for good when it is None.
+
+    Returns the run's new state; None: the claim was taken away. So do all below.
+    """
     return end_attempt(
         using,
         started.claim,
         failure,
         retry_in=retry_in,
+        counts={"failures": F("failures") + 1},
         started_at=started.started_at,
-        failures=F("failures") + 1,
     )
 
 
-def cancel_running(using: str, started: Started, reason: str) -> bool:
+def cancel_running(using: str, started: Started, reason: str) -> State | None:
     """Finish because the function raised Cancel."""
     return end_attempt(
         using,
@@ -152,7 +157,7 @@ def cancel_running(using: str, started: Started, reason: str) -> bool:
     )
 
 
-def abort_running(using: str, started: Started, failure: Failure) -> bool:
+def abort_running(using: str, started: Started, failure: Failure) -> State | None:
     """Finish because RunAborted ended the function."""
     return end_attempt(
         using,
@@ -164,7 +169,7 @@ def abort_running(using: str, started: Started, failure: Failure) -> bool:
     )
 
 
-def lose(using: str, run: Run, failure: Failure, *, counted: bool = True) -> bool:
+def lose(using: str, run: Run, failure: Failure, *, counted: bool = True) -> State | None:
     """End an attempt that nobody finishes any more: its process or its cluster is gone.
 
     It goes back to the queue within 0 to 2 s, whatever the retry policy says; at the third
@@ -181,22 +186,23 @@ def lose(using: str, run: Run, failure: Failure, *, counted: bool = True) -> boo
         Claim(run.pk, run.claim_id, run.attempt),  # type: ignore[arg-type]
         failure,
         retry_in=timedelta(seconds=random.uniform(0, 2)) if again else None,  # noqa: S311
+        counts={"losses": losses, "error_message": message},
         started_at=run.started_at,
-        losses=losses,
-        error_message=message,
         claim_id=None,
     )
 
 
-def fail_overdue(using: str, run: Run, failure: Failure, retry_in: timedelta | None) -> bool:
+def fail_overdue(
+    using: str, run: Run, failure: Failure, retry_in: timedelta | None
+) -> State | None:
     """End the attempt of a worker that was killed because its function ran too long."""
     return end_attempt(
         using,
         Claim(run.pk, run.claim_id, run.attempt),  # type: ignore[arg-type]
         failure,
         retry_in=retry_in,
+        counts={"failures": F("failures") + 1},
         started_at=run.started_at,
-        failures=F("failures") + 1,
         claim_id=None,
     )
 
@@ -208,34 +214,38 @@ def end_attempt(
     *,
     retry_in: timedelta | None,
     to: State = State.FAILED,
+    counts: dict[str, Any] | None = None,
     **columns: Any,
-) -> bool:
+) -> State | None:
     """Write the attempt's row and the run's next state in one transaction, fenced.
 
-    What is to be aborted is neither tried again nor called lost.
+    What is to be aborted is neither tried again nor called lost, and `counts`, the columns that
+    a failure or a loss changes, stay as they are.
     """
     columns = {"error_class": failure.error_class, "error_message": failure.error_message} | columns
-    final = columns | {"finished_at": DatabaseNow(), "key": None}
+    over = {"finished_at": DatabaseNow(), "key": None}
+    state, news = to, over
+    if retry_in is not None:
+        state, news = State.SCHEDULED, {"run_after": DatabaseNow(retry_in), "queued_at": None}
     run = Run.objects.using(using).filter(pk=claim.run_id)
     mine = run.filter(claim_id=claim.claim_id)
-    moves = [(mine, to, final)]
-    if retry_in is not None or failure.outcome == Outcome.LOST:
-        again = columns | {"run_after": DatabaseNow(retry_in), "queued_at": None}
-        onwards = (State.SCHEDULED, again) if retry_in is not None else (to, final)
+    values = columns | news | (counts or {})
+    moves = [(mine, state, values)]
+    if retry_in is not None or failure.outcome in (Outcome.LOST, Outcome.ABORTED):
         moves = [
-            (mine.filter(abort_requested_at__isnull=True), *onwards),
-            (mine.filter(abort_requested_at__isnull=False), State.ABORTED, final),
+            (mine.filter(abort_requested_at__isnull=True), state, values),
+            (mine.filter(abort_requested_at__isnull=False), State.ABORTED, columns | over),
         ]
     with transaction.atomic(using=using):
         made = (state for rows, state, values in moves if move(rows, ACTIVE, state, **values))
-        state = next(made, None)
-        if state is None:
-            return False
+        new = next(made, None)
+        if new is None:
+            return None
         cluster, worker = run.values_list("cluster", "worker").get()
         Attempt.objects.using(using).create(
             run_id=claim.run_id,
             number=claim.attempt,
-            outcome=_outcome(failure, state),
+            outcome=_outcome(failure, new),
             started_at=columns.get("started_at"),
             finished_at=DatabaseNow(),
             error_class=failure.error_class,
@@ -246,7 +256,7 @@ def end_attempt(
             cluster=cluster,
             worker=worker,
         )
-    return True
+    return new
 
 
 def _outcome(failure: Failure, state: State) -> Outcome:

@@ -132,6 +132,7 @@ class Supervisor(Sentinel):  # type: ignore[misc]
         self.watch()
         if self.duties.perform():
             self.board.pusher_bell.ring()
+        self.abort()
         if self.duties.was_declared_dead:
             self.start_anew()
 
@@ -164,6 +165,7 @@ class Supervisor(Sentinel):  # type: ignore[misc]
             self.board.beat()
             self.watch(replace=False)
             self.duties.perform_while_stopping()
+            self.abort()
         self.kill_children()
         self.duties.leave(SHUT_DOWN)
         logger.info("cluster.stopped", extra={"event": "cluster.stopped"})
@@ -210,13 +212,11 @@ class Supervisor(Sentinel):  # type: ignore[misc]
         """Notice who died, kill who overran its time limit, replace who is missing."""
         now = time.monotonic()
         grace = parse_duration(conf.kill_grace).total_seconds()
-        to_abort = self.duties.to_abort
         for seat in self.seats:
             if seat.process is not None and not seat.process.is_alive():
                 self.duties.take_back_later(seat.label, seat.bury(self.board))
             if seat.process is not None:
                 seat.enforce_limit(self.board, grace)
-                seat.abort(self.board, to_abort, grace)
             elif replace and now >= seat.replaceable_at:
                 seat.fork(self.using, self.board, self.lifeline)
         if self.pusher is not None and not self.pusher.is_alive():
@@ -228,6 +228,13 @@ class Supervisor(Sentinel):  # type: ignore[misc]
             self.duties.release_later()
         if replace and self.pusher is None and now - self.pusher_born >= QUICK_DEATH:
             self.pusher = self.spawn_pusher()
+
+    def abort(self) -> None:
+        """End what is to be aborted: tell its worker first, and kill that after the grace."""
+        grace = parse_duration(conf.kill_grace).total_seconds()
+        for seat in self.seats:
+            if self.duties.to_abort and seat.process is not None and seat.process.is_alive():
+                seat.abort(self.board, self.duties.to_abort, grace)
 
     def kill_children(self) -> None:
         """End every child at once."""

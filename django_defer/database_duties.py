@@ -98,9 +98,10 @@ class DatabaseDuties:
         return self._news
 
     def perform_while_stopping(self) -> None:
-        """Keep the lease while running functions finish."""
+        """Keep the lease while running functions finish, and still abort who is to be."""
         self._guarded(self._take_back)
         self._guarded(self._beat)
+        self._guarded(self._find_aborts)
 
     def take_back_later(self, worker: str, failure: Failure) -> None:
         """Take back what this dead worker held, at the next round that reaches the database."""

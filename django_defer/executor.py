@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from django.db import connections
 from django.db.transaction import TransactionManagementError
@@ -40,11 +40,13 @@ from django_defer.overlaps import end_waits
 from django_defer.process import only_in_this_process
 from django_defer.registry import Function, registry
 from django_defer.signals import emit
-from django_defer.states import State
+from django_defer.states import ACTIVE, State
 from django_defer.stored_calls import read_call, write_result
 from django_defer.wakeup import announce
 
 logger = logging.getLogger(__name__)
+
+_FINAL: Final = {State.FAILED: "run.failed", State.ABORTED: "run.aborted"}
 
 
 class ClaimLost(DeferError):
@@ -124,7 +126,7 @@ class Executor:
             self.persist(
                 lambda: (
                     attempts.succeed(self.using, started, result)
-                    or self.was_written(started, {State.SUCCEEDED})
+                    or self.was_written(started, State.SUCCEEDED)
                 )
             )
         )
@@ -167,28 +169,24 @@ class Executor:
             return
         failure = describe(error.__cause__ or error if isinstance(error, Hopeless) else error)
         retry_in = delay_before_retry(function, started, error)
-        written = self.persist(
+        state = self.persist(
             lambda: (
-                attempts.fail(self.using, started, failure, retry_in)
-                or self.was_written(started, {State.FAILED, State.SCHEDULED, State.ABORTED})
+                attempts.fail(self.using, started, failure, retry_in) or self.state_written(started)
             )
         )
-        if not written:
-            if self.persist(lambda: self.was_written(started, {State.SUCCEEDED})):
-                report_after_commit(started, error)
-                tell("run.succeeded", started, seconds)
-            else:
-                report_late(started)
-            return
-        tell(
-            "run.failed" if retry_in is None else "run.retrying",
-            started,
-            seconds,
-            error=f"{failure.error_class}: {failure.error_message}",
-            retry_in=retry_in,
-        )
-        if retry_in is not None and self.board is not None:
-            self.board.supervisor_bell.ring()  # it may be due before the next look
+        if state is None:
+            report_late(started)
+        elif state == State.SUCCEEDED:
+            report_after_commit(started, error)
+            tell("run.succeeded", started, seconds)
+        else:
+            text = f"{failure.error_class}: {failure.error_message}"
+            if event := _FINAL.get(state):
+                tell(event, started, seconds, error=text)
+                return
+            tell("run.retrying", started, seconds, error=text, retry_in=retry_in)
+            if self.board is not None:
+                self.board.supervisor_bell.ring()  # it may be due before the next look
 
     def record_end(self, started: Started, error: Cancel | RunAborted, seconds: float) -> None:
         """Write that the function cancelled its run, or that an operator aborted it."""
@@ -199,7 +197,7 @@ class Executor:
         else:
             end = partial(attempts.abort_running, self.using, started, failure)
             state, event = State.ABORTED, "run.aborted"
-        if self.persist(lambda: end() or self.was_written(started, {state})):
+        if self.persist(lambda: end() or self.was_written(started, state)):
             tell(event, started, seconds, error=failure.error_message)
         else:
             report_late(started)
@@ -215,11 +213,16 @@ class Executor:
         """Undo what the function may have left on the connections."""
         clean_up_after_user_code()
 
-    def was_written(self, started: Started, states: Set[State]) -> bool:
-        """Say whether an earlier try of the same write went through after all."""
+    def state_written(self, started: Started) -> State | None:
+        """Return the state that an earlier write of this attempt, which went through, led to."""
         claim = started.claim
-        runs = Run.objects.using(self.using).filter(pk=claim.run_id)
-        return runs.filter(claim_id=claim.claim_id, state__in=states).exists()
+        runs = Run.objects.using(self.using).filter(pk=claim.run_id, claim_id=claim.claim_id)
+        state = runs.exclude(state__in=ACTIVE).values_list("state", flat=True).first()
+        return None if state is None else State(state)
+
+    def was_written(self, started: Started, state: State) -> bool:
+        """Say whether an earlier try of the same write went through after all."""
+        return self.state_written(started) == state
 
     def persist(self, action: Any) -> Any:
         """Write until the database takes it; give up only when the whole cluster ends."""

@@ -30,12 +30,13 @@ from django_defer.exceptions import (
 from django_defer.models import CronDefinition, Run
 from django_defer.payloads import decode_result
 from django_defer.registry import registry
-from django_defer.states import ACTIVE, FINISHED, State
+from django_defer.states import FINISHED, State
 from django_defer.transitions import cancel_waiting, request_abort
 from django_defer.transitions import reschedule as move_to
 from django_defer.wakeup import announce
 
 POLL = (0.01, 0.5)  # seconds between two looks while waiting: first, most
+LOOKS = 3  # at a run that is to be cancelled and moves on meanwhile: to running, or back
 
 # A row that we see was written by a transaction that is over, or by our own, and each savepoint of
 # ours is a transaction with an id after ours. `xmin` is the writer's id without the upper half.
@@ -78,15 +79,18 @@ def cancel(run: Run, *, force: bool = False, actor: str = "", reason: str = "") 
     """
     refuse_event_loop(".cancel()")
     _refuse_not_enqueued(run)
-    done = cancel_waiting(_alias(run), run.pk, _why("cancelled", actor, reason))
-    if not done and force:
-        mine = Run.objects.using(_alias(run)).filter(pk=run.pk)
-        done = bool(request_abort(_alias(run), mine, _why("aborted", actor, reason)))
-    run.refresh_from_db()
-    if done:
-        return
-    if force and run.state in ACTIVE and run.abort_requested_at is not None:
-        raise AbortInProgress(run.pk, str(run.state), run.abort_requested_at)
+    mine = Run.objects.using(_alias(run)).filter(pk=run.pk)
+    for _ in range(LOOKS):
+        done = cancel_waiting(_alias(run), run.pk, _why("cancelled", actor, reason))
+        if not done and force:
+            done = bool(request_abort(_alias(run), mine, _why("aborted", actor, reason)))
+        run.refresh_from_db()
+        if done:
+            return
+        if force and run.state == State.RUNNING and run.abort_requested_at is not None:
+            raise AbortInProgress(run.pk, str(run.state), run.abort_requested_at)
+        if run.state in FINISHED or (run.state == State.RUNNING and not force):
+            break
     raise RunNotCancellable(run.pk, str(run.state))
 
 

@@ -15,7 +15,7 @@ from django.db.models import Exists, OuterRef
 
 from django_defer.clock import DatabaseNow
 from django_defer.models import CronDefinition, Run
-from django_defer.states import ACTIVE, WAITING, Reason, State
+from django_defer.states import WAITING, Reason, State
 from django_defer.transitions import move, request_abort, unpark
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ def make_way(using: str, runs: list[Run], now: datetime) -> None:
 
 def _skip_beside_earlier(using: str, fresh: dict[CronDefinition, list[Run]], now: datetime) -> None:
     """Skip the new runs where an earlier one is unfinished; else all but the first of them."""
-    found = Run.objects.using(using).of_slots([each.pk for each in fresh])
-    busy = _definitions(found.not_begun()) | _definitions(found.active())
+    busy = _busy(Run.objects.using(using).of_slots([each.pk for each in fresh]))
     for definition, (first, *others) in fresh.items():
         for run in [*([first] if definition.pk in busy else []), *others]:
             skip(run, Reason.OVERLAP, now)
@@ -68,7 +67,7 @@ def _wait_for_earlier(using: str, fresh: dict[CronDefinition, list[Run]], now: d
     replaced = rows.of_slots(replacing)
     _discard(replaced.filter(state=State.CLAIMED), Reason.OVERLAP)
     request_abort(using, replaced, "replaced by the run of a newer slot")
-    busy = _definitions(found.active())
+    busy = _busy(found)  # also one that was given back since, and is queued again
     for definition, (*others, last) in fresh.items():
         for run in others:
             skip(run, Reason.OVERLAP, now)
@@ -92,11 +91,8 @@ def end_waits(using: str, definitions: Collection[int] | None = None) -> int:
         waiting = waiting.filter(definition__in=policies.values("pk"), slot__isnull=False)
     else:
         waiting = waiting.filter(definition__in=definitions, slot__isnull=False)
-    before = Run.objects.using(using).filter(
-        definition=OuterRef("definition"),
-        slot__isnull=False,
-        state__in=(State.QUEUED, *sorted(ACTIVE)),
-    )
+    before = Run.objects.using(using).filter(definition=OuterRef("definition"), slot__isnull=False)
+    before = _in_the_way(before).exclude(state=State.PARKED)
     return unpark(using, waiting.filter(~Exists(before)))
 
 
@@ -112,5 +108,11 @@ def _discard(runs: RunQuerySet, reason: Reason) -> int:
     )
 
 
-def _definitions(runs: RunQuerySet) -> set[int]:
-    return set(runs.values_list("definition", flat=True))
+def _busy(runs: RunQuerySet) -> set[int]:
+    """Return the definitions that have such a run: in one query, since they move meanwhile."""
+    return set(_in_the_way(runs).values_list("definition", flat=True))
+
+
+def _in_the_way(runs: RunQuerySet) -> RunQuerySet:
+    """Those that a newer slot's run may not begin beside: unfinished, and waiting for no retry."""
+    return runs.unfinished().exclude(state=State.SCHEDULED, failures__gt=0)

@@ -104,7 +104,7 @@ def _tell(using: str, run: Run, failure: Failure) -> None:
         transaction.on_commit(tell, using=using, robust=True)
 
 
-def _time_out(using: str, run: Run, failure: Failure) -> bool:
+def _time_out(using: str, run: Run, failure: Failure) -> State | None:
     """End the attempt of a worker that was killed for exceeding the function's max_duration."""
     function = registry.find(str(run.function_id))
     failures = run.failures + 1

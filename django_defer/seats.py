@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from django_defer.attempts import Failure
@@ -21,12 +21,24 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from uuid import UUID
 
-    from django_defer.board import Board
+    from django_defer.board import Board, Cell
     from django_defer.process import Lifeline
 
 logger = logging.getLogger(__name__)
 
 QUICK_DEATH: Final = 1.0  # a child that lived shorter than this (s) is replaced only then
+
+# What becomes of the run that a worker was at when its supervisor killed it.
+OVERRAN: Final = Failure(
+    outcome=Outcome.TIMED_OUT,
+    error_class="TimeLimitExceeded",
+    error_message="killed: it went on after its max_duration and the grace",
+)
+WENT_ON: Final = Failure(
+    outcome=Outcome.ABORTED,
+    error_class="RunAborted",
+    error_message="killed: it went on after it was to be aborted, and the grace",
+)
 
 
 @dataclass(slots=True)
@@ -38,7 +50,7 @@ class Seat:
     generation: int = 0
     process: Any = None
     born: float = 0.0
-    overran: UUID | None = None  # the claim for whose time limit it was killed
+    killed: tuple[UUID, Failure] | None = None  # the claim at which it was killed, and for what
     aborted: UUID | None = None  # the claim that it was told to end, and since when (monotonic)
     aborted_at: float = 0.0
 
@@ -56,7 +68,7 @@ class Seat:
         """Fork a worker into this seat; where the machine can't, the seat stays empty for now."""
         close_all()
         self.generation += 1
-        self.overran = self.aborted = None
+        self.killed = self.aborted = None
         self.born = time.monotonic()
         board.set_generation(self.slot, self.generation)
         process = fork_context().Process(
@@ -79,17 +91,17 @@ class Seat:
         cell = board.read(self.slot)
         if cell is None or cell.generation != self.generation or not cell.deadline:
             return
-        if time.monotonic() > cell.deadline + grace and self.overran is None:
-            self.overran = cell.claim_id
-            self.process.kill()
+        if time.monotonic() > cell.deadline + grace:
+            self.kill(cell, OVERRAN)
 
     def abort(self, board: Board, claims: Collection[UUID], grace: float) -> None:
         """Have the worker end its function, if it is at one of these claims; kill it after a grace.
 
-        The signal is sent once a claim: a second one could hit the function's own clean-up.
+        The signal is sent once a claim: a second one could hit the function's own clean-up. A
+        worker that is not inside the function (no deadline) may wait for the database: let it.
         """
         cell = board.read(self.slot)
-        if cell is None or cell.generation != self.generation:
+        if cell is None or cell.generation != self.generation or not cell.deadline:
             return
         if cell.claim_id is None or cell.claim_id not in claims:
             return
@@ -98,6 +110,12 @@ class Seat:
             board.abort(self.slot, cell.claim_id)
             os.kill(cell.pid, signal.SIGUSR1)
         elif time.monotonic() > self.aborted_at + grace:
+            self.kill(cell, WENT_ON)
+
+    def kill(self, cell: Cell, failure: Failure) -> None:
+        """Kill the worker; `failure` is what that makes of the run that it is at."""
+        if self.killed is None and cell.claim_id is not None:
+            self.killed = cell.claim_id, failure
             self.process.kill()
 
     def bury(self, board: Board) -> Failure:
@@ -107,14 +125,8 @@ class Seat:
         self.process = None
         failure = failure_of_exit(exit_code)
         cell = board.read(self.slot)
-        if self.overran is not None and cell is not None and cell.claim_id == self.overran:
-            failure = Failure(
-                outcome=Outcome.TIMED_OUT,
-                error_class="TimeLimitExceeded",
-                error_message="killed: it went on after its max_duration and the grace",
-                exit_code=failure.exit_code,
-                signal=failure.signal,
-            )
+        if self.killed is not None and cell is not None and cell.claim_id == self.killed[0]:
+            failure = replace(self.killed[1], exit_code=exit_code, signal=failure.signal)
         if exit_code != 0:
             logger.warning(
                 "worker.died slot=%s exit_code=%s %s",

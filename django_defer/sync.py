@@ -41,7 +41,7 @@ def sync(using: str | None = None, *, dry_run: bool = False) -> SyncReport:
             if not registry.problems:  # else functions may be missing that only failed to import
                 _orphan(using, now, report)
             report.renamed = rename(using, registry, now)
-            _sync_rows(using, now, report)
+            _sync_rows(using, report)
             if dry_run:
                 raise _Undo
     except _Undo:
@@ -52,10 +52,13 @@ def sync(using: str | None = None, *, dry_run: bool = False) -> SyncReport:
     return report
 
 
-def _sync_rows(using: str, now: datetime, report: SyncReport) -> None:
+def _sync_rows(using: str, report: SyncReport) -> None:
     rows, definitions = BackgroundFunction.objects.using(using), CronDefinition.objects.using(using)
     owners = {row.pk: row for row in _locked(rows)}
     timed = {row.function_id: row for row in _locked(definitions)}
+    now = database_now(
+        using
+    )  # not before the rows are held: a tick may have fired a slot meanwhile
     # Newer code, that still runs somewhere, calls these otherwise: see `renames`.
     heirs = {
         former: row.key

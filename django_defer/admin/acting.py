@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
     from django.urls import URLPattern
 
+    from django_defer.admin.questions import Question
     from django_defer.admin.verbs import Verb
 
 MOST_AT_ONCE: Final = 1000  # rows an action takes
 MOST_NAMED: Final = 5  # rows a message names
+PREVIEW: Final = "preview"  # posted by the button that shows what would be
+ANSWERED: Final = "answered"  # posted with the answer for several rows
 
 
 class ActingAdmin(ReadingAdmin):
@@ -59,6 +62,10 @@ class ActingAdmin(ReadingAdmin):
         """Say whether this person may run finished runs again."""
         return request.user.has_perm("django_defer.rerun_run")
 
+    def has_override_definition_permission(self, request: HttpRequest) -> bool:
+        """Say whether this person may override expressions and zones."""
+        return request.user.has_perm("django_defer.override_definition")
+
     def may(self, request: HttpRequest, verb: Verb) -> bool:
         """Say whether this person may use this verb."""
         return bool(getattr(self, f"has_{verb.permission}_permission")(request))
@@ -66,7 +73,11 @@ class ActingAdmin(ReadingAdmin):
     def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
         """Add the buttons of the verbs that apply to this row now."""
         buttons = [
-            {"verb": verb, "url": self.url_of(verb.url_name, row)}
+            {
+                "verb": verb,
+                "url": self.url_of(verb.url_name, row),
+                "question": verb.asks([row], None),
+            }
             for verb in self.verbs
             if self.may(request, verb) and not verb.refusal(row)
         ]
@@ -105,13 +116,18 @@ class ActingAdmin(ReadingAdmin):
         return view
 
     def verb_view(self, request: HttpRequest, object_id: str, *, verb: Verb) -> HttpResponse:
-        """Do it to one row, and go back to its page."""
+        """Do it to one row, and go back to its page; or ask again, or show what it would do."""
         if not self.may(request, verb):
             raise PermissionDenied
         row = self.get_object(request, unquote(object_id))
         if row is None:
             return self.gone(request)
-        self.apply(request, verb, [row])
+        question = None if verb.refusal(row) else verb.asks([row], request.POST)
+        if question is not None and (not question.is_valid() or PREVIEW in request.POST):
+            back = self.url_of("change", row)
+            context = {"title": verb.label, "subtitle": row, "original": row, "back": back}
+            return self._ask(request, question, {**context, "verb": verb, "action": request.path})
+        self.apply(request, verb, [row], question)
         return HttpResponseRedirect(self.url_of("change", row))
 
     # -- several rows -------------------------------------------------------------------------
@@ -125,36 +141,50 @@ class ActingAdmin(ReadingAdmin):
             text = _("Nothing was done: select at most %(n)s at a time.") % {"n": MOST_AT_ONCE}
             self.message_user(request, text, messages.ERROR)
             return None
-        if verb.asks_reason and "reason" not in request.POST:
-            return self._ask(request, verb, rows)
-        self.apply(request, verb, rows)
+        question = verb.asks(rows, request.POST if ANSWERED in request.POST else None)
+        if question is not None and not question.is_valid():
+            here = request.get_full_path()
+            context = {
+                "title": verb.bulk_label % model_format_dict(self.opts),
+                "original": verb.label,
+                "verb": verb,
+                "rows": rows,
+                "checkbox": ACTION_CHECKBOX_NAME,
+                "back": here,
+                "action": here,
+            }
+            return self._ask(request, question, context)
+        self.apply(request, verb, rows, question)
         return None
 
-    def _ask(self, request: HttpRequest, verb: Verb, rows: list[Any]) -> HttpResponse:
+    def _ask(
+        self, request: HttpRequest, question: Question, context: dict[str, Any]
+    ) -> HttpResponse:
         request.current_app = self.admin_site.name
-        context = {
+        is_valid = question.is_bound and question.is_valid()
+        full = {
             **self.admin_site.each_context(request),
-            "title": verb.bulk_label % model_format_dict(self.opts),
-            "original": verb.label,
+            "question": question,
+            "preview": question.preview() if is_valid else None,
+            "answered": ANSWERED,
             "has_view_permission": True,
-            "verb": verb,
-            "rows": rows,
-            "checkbox": ACTION_CHECKBOX_NAME,
-            "back": request.get_full_path(),
             "opts": self.opts,
             "media": self.media,
+            **context,
         }
-        return TemplateResponse(request, "admin/django_defer/ask.html", context)
+        return TemplateResponse(request, "admin/django_defer/ask.html", full)
 
     # -- doing it -----------------------------------------------------------------------------
 
-    def apply(self, request: HttpRequest, verb: Verb, rows: Iterable[Any]) -> None:
+    def apply(
+        self, request: HttpRequest, verb: Verb, rows: Iterable[Any], question: Question | None
+    ) -> None:
         """Do it to each row, and say in messages what was done and what was not."""
         done: list[str] = []
         refused: list[str] = []
         for row in rows:
             try:
-                done.append(self._apply_to_one(request, verb, row))
+                done.append(self._apply_to_one(request, verb, row, question))
             except (DeferError, ObjectDoesNotExist) as refusal:
                 refused.append(str(refusal))
         if done:
@@ -162,14 +192,17 @@ class ActingAdmin(ReadingAdmin):
         if refused:
             self.message_user(request, _listed(verb.not_done, refused), messages.ERROR)
 
-    def _apply_to_one(self, request: HttpRequest, verb: Verb, row: Any) -> str:
+    def _apply_to_one(
+        self, request: HttpRequest, verb: Verb, row: Any, question: Question | None
+    ) -> str:
         """Do it and write it to the log, in one transaction; return a link to the outcome."""
         if refusal := verb.refusal(row):
             raise DeferError(refusal)
-        reason = request.POST.get("reason", "").strip() if verb.asks_reason else ""
+        answers = question.cleaned_data if question is not None else {}
+        words = question.in_words() if question is not None else ""
         with transaction.atomic(using=str(conf.database)):
-            run = verb.perform(row, request.user.get_username(), reason)
-            entry = str(verb.done) + (f": {reason}" if reason else "")
+            run = verb.perform(row, request.user.get_username(), answers)
+            entry = str(verb.done) + (f": {words}" if words else "")
             self.log_change(request, row, f"{entry}: run {run.pk}." if run else f"{entry}.")
         if run is not None:
             return self.links.to_run(run)

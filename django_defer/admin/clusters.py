@@ -36,6 +36,14 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
 
+    from django_defer.querysets import RunQuerySet
+
+
+def count_by(runs: RunQuerySet, column: str, values: list[Any]) -> dict[Any, int]:
+    """Count the runs that have each of these values in a column, in one query."""
+    found = runs.filter(**{f"{column}__in": values}).order_by().values_list(column)
+    return dict(found.annotate(n=Count("pk")))
+
 
 class ClusterAdmin(ReadingAdmin):
     """The `defer_worker` processes that are, or were until lately, alive."""
@@ -73,14 +81,7 @@ class ClusterAdmin(ReadingAdmin):
 
     def prepare(self, rows: list[Any]) -> None:
         """Count what each cluster holds."""
-        held = (
-            Run.objects.active()
-            .filter(cluster__in=[row.pk for row in rows])
-            .order_by()
-            .values_list("cluster")
-            .annotate(n=Count("pk"))
-        )
-        counts = dict(held)
+        counts = count_by(Run.objects.active(), "cluster", [row.pk for row in rows])
         for row in rows:
             row.shown_busy = counts.get(row.pk, 0)
 
@@ -159,14 +160,7 @@ class QueueAdmin(ActingAdmin):
 
     def prepare(self, rows: list[Any]) -> None:
         """Count what is due in each queue."""
-        due = (
-            Run.objects.queued()
-            .filter(queue__in=[row.name for row in rows])
-            .order_by()
-            .values_list("queue")
-            .annotate(n=Count("pk"))
-        )
-        counts = dict(due)
+        counts = count_by(Run.objects.queued(), "queue", [row.name for row in rows])
         for row in rows:
             row.shown_queued = counts.get(row.name, 0)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from django.contrib import admin
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from django_defer.admin.rendering import RETRYING, display_zone, now, short_id
@@ -172,27 +173,36 @@ class EnqueuedFilter(admin.SimpleListFilter):
 
 
 class StatusFilter(admin.SimpleListFilter):
-    """Functions and definitions: active, paused, or no longer in the code."""
+    """Functions: active, paused, or no longer in the code."""
 
     title = _("status")
     parameter_name = "status"
+    statuses: dict[str, tuple[Any, Q]] = {
+        "active": (_("active"), Q(paused_at__isnull=True, orphaned_at__isnull=True)),
+        "paused": (_("paused"), Q(paused_at__isnull=False)),
+        "orphaned": (_("no longer in the code"), Q(orphaned_at__isnull=False)),
+    }
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Offer the three."""
-        return [
-            ("active", _("active")),
-            ("paused", _("paused")),
-            ("orphaned", _("no longer in the code")),
-        ]
+        """Offer each status."""
+        return [(name, label) for name, (label, _condition) in self.statuses.items()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Keep the rows of that status."""
-        filters: dict[str | None, dict[str, bool]] = {
-            "active": {"paused_at__isnull": True, "orphaned_at__isnull": True},
-            "paused": {"paused_at__isnull": False},
-            "orphaned": {"orphaned_at__isnull": False},
-        }
-        return queryset.filter(**filters.get(self.value(), {}))
+        value = self.value()
+        return queryset.filter(self.statuses[value][1]) if value in self.statuses else queryset
+
+
+class DefinitionStatusFilter(StatusFilter):
+    """Definitions: the same, and what else keeps one from firing, or changes when it does."""
+
+    statuses = {
+        **StatusFilter.statuses,
+        "active": (_("active"), StatusFilter.statuses["active"][1] & Q(enabled=True, error="")),
+        "error": (_("error"), ~Q(error="")),
+        "off": (_("switched off"), Q(enabled=False)),
+        "overridden": (_("overridden"), ~Q(expression_override="", timezone_override="")),
+    }
 
 
 def first_id(instant: datetime) -> UUID:

@@ -16,6 +16,7 @@ from django_defer.admin.mirrors import (
     orphaned_in_words,
     pause_facts,
     pause_in_words,
+    show_schedule,
     status_badge,
 )
 from django_defer.admin.pages import Page, Section, Table
@@ -109,8 +110,7 @@ class BackgroundFunctionAdmin(ActingAdmin):
         definition = row.shown_definition
         if definition is None:
             return EMPTY
-        text = format_html("{} {}", code(definition.expression), definition.timezone)
-        return self.links.to(CronDefinition, definition.pk, text)
+        return self.links.to(CronDefinition, definition.pk, show_schedule(definition))
 
     @admin.display(description=gettext_lazy("defined in"))
     def defined_in(self, row: BackgroundFunction) -> str:
@@ -183,8 +183,7 @@ def _facts(
 ) -> list[tuple[Any, Any]]:
     schedule = ""
     if definition is not None:
-        text = format_html("{} {}", code(definition.expression), definition.timezone)
-        schedule = links.to(CronDefinition, definition.pk, text)
+        schedule = links.to(CronDefinition, definition.pk, show_schedule(definition))
     return [
         (_("Key"), code(row.key)),
         (_("Cron definition"), schedule),

@@ -1,12 +1,14 @@
-"""What functions and definitions have in common: a status and a pause."""
+"""What functions, definitions and queues have in common: a status, a schedule, a pause."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
+from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
-from django_defer.admin.rendering import badge, show_instant, with_zone
+from django_defer.admin.rendering import badge, code, show_instant, with_zone
 from django_defer.models import CronDefinition
 from django_defer.models.functions import Pausable
 
@@ -23,6 +25,27 @@ def status_badge(row: Any) -> str:
         if not row.enabled:
             return badge("paused", _("switched off"))
     return badge("active", _("active"))
+
+
+def show_schedule(row: CronDefinition) -> str:
+    """Return expression and zone in force; an interval has no zone."""
+    if row.kind == row.Kind.EVERY:
+        return code(row.expression)
+    return format_html("{} {}", code(row.expression), row.timezone)
+
+
+def schedule_as_text(row: CronDefinition) -> str:
+    """Return the same as plain text."""
+    if row.kind == row.Kind.EVERY:
+        return row.expression
+    return f"{row.expression} {row.timezone}"
+
+
+def with_override(row: CronDefinition, expression: str = "", timezone: str = "") -> CronDefinition:
+    """Return a copy that is overridden like this, without saving it; by default as code says."""
+    copied = copy.copy(row)
+    copied.expression_override, copied.timezone_override = expression, timezone
+    return copied
 
 
 def pause_in_words(row: Pausable) -> str:

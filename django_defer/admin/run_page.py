@@ -26,9 +26,9 @@ from django_defer.admin.rendering import (
 from django_defer.admin.sentences import (
     attempts_in_words,
     children_in_words,
-    slot_in_words,
     state_in_words,
 )
+from django_defer.admin.slots import lateness_in_words, missed_in_words, slot_in_words
 from django_defer.models import Attempt, BackgroundFunction, CronDefinition, Run
 from django_defer.states import Outcome, State
 
@@ -102,7 +102,8 @@ def _facts(run: Run, links: Links) -> list[tuple[Any, Any]]:
         (_("Enqueued by"), run.enqueued_by),
         (_("Cron definition"), _definition(run, links)),
         (_("Slot"), slot_in_words(run.slot) if run.slot else ""),
-        (_("Missed slots it stands for"), run.missed_slots or ""),
+        (_("How late"), lateness_in_words(run)),
+        (_("Stands for"), missed_in_words(run)),
         (_("Parent"), _relative(run.parent_id, relatives, links)),
         (
             _("Root"),
@@ -110,7 +111,6 @@ def _facts(run: Run, links: Links) -> list[tuple[Any, Any]]:
         ),
         (_("Rerun of"), _relative(run.rerun_of_id, relatives, links)),
         (_("Reruns"), _reruns(run, links)),
-        (_("Reason"), run.reason if run.state == State.SKIPPED else ""),
     ]
 
 

@@ -6,23 +6,20 @@ Sentences are plain text with the zone's name beside each time; the pages escape
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from django_defer.admin.rendering import (
     RETRYING,
     Links,
-    as_slot,
-    display_zone,
     relative,
     show_duration,
     with_zone,
-    zone_name,
 )
+from django_defer.admin.slots import missed_in_words, slot_in_words
 from django_defer.conf import conf
 from django_defer.durations import parse_duration
 from django_defer.models import BackgroundFunction, Cluster, Queue, Run
@@ -43,6 +40,27 @@ ORDER: Final = [
     State.DISCARDED,
     State.SKIPPED,
 ]
+
+# What each reason means for a run in the states that it leads to.
+REASONS: Final[dict[tuple[str, str], Any]] = {
+    (State.PARKED, Reason.NO_CODE): gettext_lazy("Waits: no live worker's code has %(function)s."),
+    (State.PARKED, Reason.FUNCTION_PAUSED): gettext_lazy("Waits: %(function)s is paused."),
+    (State.PARKED, Reason.OVERLAP): gettext_lazy(
+        "Waits: the run of an earlier slot is not finished."
+    ),
+    (State.SKIPPED, Reason.OVERLAP): gettext_lazy(
+        "Skipped: the run of another slot was not finished."
+    ),
+    (State.SKIPPED, Reason.MISSED): gettext_lazy(
+        "Skipped: no scheduler ran at that time, and its catch-up left it out."
+    ),
+    (State.DISCARDED, Reason.OVERLAP): gettext_lazy(
+        "Discarded: a newer slot came before it had started."
+    ),
+    (State.DISCARDED, Reason.SUPERSEDED): gettext_lazy(
+        "Discarded: a newer slot came while it waited for a retry."
+    ),
+}
 
 
 def attempts_made(run: Run) -> int:
@@ -117,11 +135,6 @@ def _parts(run: Run, counts: dict[str, int], links: Links) -> str:
     return format_html_join(", ", "{}", parts)
 
 
-def slot_in_words(slot: datetime) -> str:
-    """Return "Monday 2026-11-23 08:00 UTC"."""
-    return f"{date_format(slot.astimezone(display_zone()), 'l')} {as_slot(slot)} {zone_name()}"
-
-
 def _state_word(state: str) -> str:
     return _("retrying") if state == RETRYING else str(State(state).label)
 
@@ -166,12 +179,19 @@ def _is_served(queue: str, at: datetime) -> bool:
 
 
 def _parked(run: Run, at: datetime) -> str:
-    facts = {"function": run.function_id}
-    if run.reason == Reason.NO_CODE:
-        return _("Waits: no live worker's code has %(function)s.") % facts
-    if run.reason == Reason.FUNCTION_PAUSED:
-        return _("Waits: %(function)s is paused.") % facts
-    return _("Waits: %(reason)s.") % {"reason": run.reason or _("no reason was recorded")}
+    if said := _reason_in_words(run):
+        return said
+    return _("Waits: %(reason)s.") % {"reason": _label_of(run) or _("no reason was recorded")}
+
+
+def _reason_in_words(run: Run) -> str:
+    """Return what our own reason means in this state, "" if it is none of ours."""
+    sentence = REASONS.get((run.state, run.reason))
+    if sentence is None:
+        return ""
+    said = str(sentence) % {"function": run.function_id}
+    missed = missed_in_words(run) if run.state == State.SKIPPED else ""
+    return said + " " + _("It stands for %(slots)s.") % {"slots": missed} if missed else said
 
 
 def _claimed(run: Run, at: datetime) -> str:
@@ -215,11 +235,17 @@ def _failed(run: Run, at: datetime) -> str:
 
 def _ended(run: Run) -> str:
     """Return the reason of what ended without an error; operators' reasons are sentences."""
-    reason = str(Reason(run.reason).label) if run.reason in Reason.values else run.reason
-    if run.state == State.CANCELLED and reason.startswith("cancelled"):
+    if said := _reason_in_words(run):
+        return said
+    reason = _label_of(run)
+    if run.state in (State.CANCELLED, State.ABORTED) and reason.startswith(str(run.state)):
         return f"{reason[:1].upper()}{reason[1:]}."
     label = str(State(run.state).label) if run.state in State.values else str(run.state)
     return f"{label[:1].upper()}{label[1:]}" + (f": {reason}." if reason else ".")
+
+
+def _label_of(run: Run) -> str:
+    return str(Reason(run.reason).label) if run.reason in Reason.values else run.reason
 
 
 def _first_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What a person can do on an admin page: run now, pause, resume, cancel, abort, rerun.
+"""What a person can do on an admin page: run, pause, resume, override, cancel, abort, rerun.
 
 A verb has its own permission and says, for a given row, why it does not apply now. The rules
 themselves are those of `operations`; a verb that one of these refuses ends as a message.
@@ -6,14 +6,20 @@ themselves are those of `operations`; a verb that one of these refuses ends as a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from django_defer import operations, pauses
+from django_defer import operations, overrides, pauses
+from django_defer.admin.questions import (
+    OverrideQuestion,
+    PauseQuestion,
+    ReasonQuestion,
+    ask_about_catch_up,
+)
 from django_defer.exceptions import AbortInProgress, RunError, RunNotCancellable, RunNotRerunnable
 from django_defer.models import CronDefinition, Run
 from django_defer.registry import registry, required_parameters
@@ -22,6 +28,19 @@ from django_defer.states import FINISHED, WAITING, State
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
 
+    from django_defer.admin.questions import Question
+
+Answers = Mapping[str, Any]
+
+
+def _nothing(rows: Sequence[Any], data: Answers | None) -> None:
+    """Ask nothing."""
+
+
+def _applies(row: Any) -> str:
+    """Refuse nothing."""
+    return ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verb:
@@ -29,19 +48,20 @@ class Verb:
 
     `permission` is a codename of this app; ActingAdmin has a `has_…_permission` for each.
 
-    `refusal` returns why it does not apply to a row, or "". `perform` gets the row, the actor and
-    the reason given, and returns the run that it made, if any.
+    `refusal` returns why it does not apply to a row, or "". `asks` returns the question to ask
+    about some rows, if any; given data, an answered one. `perform` gets the row, the actor and the
+    answers, and returns the run that it made, if any.
     """
 
     name: str
     permission: str
     label: StrOrPromise
-    bulk_label: StrOrPromise
+    bulk_label: StrOrPromise = ""
     done: StrOrPromise
     not_done: StrOrPromise
-    refusal: Callable[[Any], str]
-    perform: Callable[[Any, str, str], Run | None]
-    asks_reason: bool = False
+    refusal: Callable[[Any], str] = _applies
+    perform: Callable[[Any, str, Answers], Run | None]
+    asks: Callable[[Sequence[Any], Answers | None], Question | None] = _nothing
 
     @property
     def action(self) -> str:
@@ -64,7 +84,7 @@ def _refuse_run_now(target: Any) -> str:
     return ""
 
 
-def _run_now(target: Any, actor: str, reason: str) -> Run:
+def _run_now(target: Any, actor: str, answers: Answers) -> Run:
     return operations.run_now(_key(target), actor=actor)
 
 
@@ -76,16 +96,31 @@ def _refuse_pause(target: Any) -> str:
     return _("%(target)s is paused already.") % {"target": target} if target.is_paused else ""
 
 
-def _pause(target: Any, actor: str, reason: str) -> None:
-    pauses.pause(target, actor=actor, reason=reason)
+def _pause(target: Any, actor: str, answers: Answers) -> None:
+    pauses.pause(target, actor=actor, reason=answers["reason"], until=answers["until"])
 
 
 def _refuse_resume(target: Any) -> str:
     return "" if target.is_paused else _("%(target)s is not paused.") % {"target": target}
 
 
-def _resume(target: Any, actor: str, reason: str) -> None:
-    pauses.resume(target, actor=actor)
+def _resume(target: Any, actor: str, answers: Answers) -> None:
+    pauses.resume(target, actor=actor, catch_up=answers.get("catch_up", False))
+
+
+def _override(definition: CronDefinition, actor: str, answers: Answers) -> None:
+    expression, timezone = answers["expression"], answers["timezone"]
+    overrides.override(definition, expression=expression, timezone=timezone, actor=actor)
+
+
+def _refuse_clear_override(definition: CronDefinition) -> str:
+    if definition.is_overridden:
+        return ""
+    return _("%(target)s is not overridden.") % {"target": definition}
+
+
+def _clear_override(definition: CronDefinition, actor: str, answers: Answers) -> None:
+    overrides.clear_override(definition, actor=actor)
 
 
 def _refuse_cancel(run: Run) -> str:
@@ -94,7 +129,7 @@ def _refuse_cancel(run: Run) -> str:
     return str(RunNotCancellable(run.pk, str(run.state)))
 
 
-def _cancel(run: Run, actor: str, reason: str) -> None:
+def _cancel(run: Run, actor: str, answers: Answers) -> None:
     operations.cancel(run, actor=actor)
 
 
@@ -106,15 +141,15 @@ def _refuse_abort(run: Run) -> str:
     return str(AbortInProgress(run.pk, state, since)) if since else ""
 
 
-def _abort(run: Run, actor: str, reason: str) -> None:
-    operations.cancel(run, force=True, actor=actor, reason=reason)
+def _abort(run: Run, actor: str, answers: Answers) -> None:
+    operations.cancel(run, force=True, actor=actor, reason=answers["reason"])
 
 
 def _refuse_rerun(run: Run) -> str:
     return "" if run.state in FINISHED else str(RunNotRerunnable(run.pk, str(run.state)))
 
 
-def _rerun(run: Run, actor: str, reason: str) -> Run:
+def _rerun(run: Run, actor: str, answers: Answers) -> Run:
     return operations.rerun(run, actor=actor)
 
 
@@ -137,7 +172,7 @@ PAUSE = Verb(
     not_done=gettext_lazy("Not paused"),
     refusal=_refuse_pause,
     perform=_pause,
-    asks_reason=True,
+    asks=PauseQuestion,
 )
 RESUME = Verb(
     name="resume",
@@ -148,6 +183,25 @@ RESUME = Verb(
     not_done=gettext_lazy("Not resumed"),
     refusal=_refuse_resume,
     perform=_resume,
+    asks=ask_about_catch_up,
+)
+OVERRIDE = Verb(
+    name="override",
+    permission="override_definition",
+    label=gettext_lazy("Override"),
+    done=gettext_lazy("Overridden"),
+    not_done=gettext_lazy("Not overridden"),
+    perform=_override,
+    asks=OverrideQuestion,
+)
+CLEAR_OVERRIDE = Verb(
+    name="clear-override",
+    permission="override_definition",
+    label=gettext_lazy("Clear override"),
+    done=gettext_lazy("Override cleared"),
+    not_done=gettext_lazy("Override not cleared"),
+    refusal=_refuse_clear_override,
+    perform=_clear_override,
 )
 CANCEL = Verb(
     name="cancel",
@@ -168,7 +222,7 @@ ABORT = Verb(
     not_done=gettext_lazy("Not aborted"),
     refusal=_refuse_abort,
     perform=_abort,
-    asks_reason=True,
+    asks=ReasonQuestion,
 )
 RERUN = Verb(
     name="rerun",

@@ -118,7 +118,8 @@ class CronDefinition(Pausable):
         permissions = (("override_definition", _("Can override expression and time zone")),)
 
     def __str__(self) -> str:
-        return f"{self.function_id} ({self.expression} {self.timezone})"
+        zone = "" if self.kind == self.Kind.EVERY else f" {self.timezone}"
+        return f"{self.function_id} ({self.expression}{zone})"
 
     @property
     def expression(self) -> str:

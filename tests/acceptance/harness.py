@@ -62,7 +62,7 @@ class Tree:
         self.log_file = log
         with log.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "django", "defer_worker", *arguments],
+                [sys.executable, "-m", "django", *arguments],
                 cwd=ROOT,
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
@@ -172,9 +172,11 @@ class Trees:
         defer: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
         verbosity: int | None = 2,
+        command: str = "defer_worker",
     ) -> Tree:
         """Start a `defer_worker` with `arguments`, and wait until it works.
 
+        `command` may be another one that runs until it is stopped: use `ready=False` then.
         `defer` are settings of DEFER, on top of SETTINGS; `env` are environment variables.
         """
         if verbosity is not None:
@@ -187,8 +189,8 @@ class Trees:
             **self.environment,
             **(env or {}),
         }
-        log = self.directory / f"defer_worker-{len(self.trees) + 1}.log"
-        tree = Tree(log, list(arguments), variables)
+        log = self.directory / f"{command}-{len(self.trees) + 1}.log"
+        tree = Tree(log, [command, *arguments], variables)
         self.trees.append(tree)
         if ready:
             tree.wait_for_log("cluster.started")

@@ -12,6 +12,7 @@ import pytest
 from django_defer import AbortInProgress, RunNotCancellable
 from django_defer.models import Run
 from tests.acceptance.harness import (
+    SHORT_LEASE,
     outcomes,
     wait_for_end,
     wait_for_state,
@@ -23,7 +24,7 @@ from tests.testapp.models import Effect
 if TYPE_CHECKING:
     from tests.acceptance.harness import Trees
 
-SOON = 4.0  # seconds; a supervisor looks once a second
+SOON = 2.0  # seconds; a supervisor looks once a second
 
 
 @pytest.mark.parametrize(
@@ -40,13 +41,13 @@ def test_a_running_function_is_ended_and_its_worker_goes_on(trees: Trees, name: 
     beside = wait_for_state(functions.sleep(3.0), "running")
     run = wait_for_state(getattr(functions, name)(), "running")
     pid = tree.pid_of(run)
-    began = time.monotonic()
     run.cancel(force=True, actor="ann", reason="not this one")
     run = wait_for_end(run)
-    assert time.monotonic() - began < SOON
     assert (run.state, run.reason) == ("aborted", "not this one (aborted by ann)")
     assert run.error_class.endswith("RunAborted")
+    assert run.finished_at is not None
     assert run.abort_requested_at is not None
+    assert (run.finished_at - run.abort_requested_at).total_seconds() < SOON
     assert outcomes(run) == ["aborted"]
     assert Effect.objects.filter(name="cleaned up").count() == (0 if "atomic" in name else 1)
     assert wait_for_end(beside).state == "succeeded"
@@ -60,10 +61,13 @@ def test_one_that_goes_on_regardless_is_killed_and_its_worker_replaced(trees: Tr
     run = wait_for_state(functions.swallow_abort(60.0), "running")
     run.cancel(force=True)
     run = wait_for_end(run)
-    assert run.state == "aborted"
+    assert (run.state, run.losses, run.failures) == ("aborted", 0, 0)
+    assert run.error == "RunAborted: killed: it went on after it was to be aborted, and the grace"
     (attempt,) = run.attempts
-    assert (attempt.outcome, attempt.signal) == ("aborted", "SIGKILL")
+    assert (attempt.outcome, attempt.signal, attempt.exit_code) == ("aborted", "SIGKILL", -9)
     assert functions.process_id().get_result("30s") != pid
+    tree.wait_for_log("run.aborted")
+    assert not tree.said("run.lost")
     trees.may_say.append("worker.died")
 
 
@@ -76,12 +80,14 @@ def test_one_that_returns_all_the_same_has_succeeded(trees: Trees) -> None:
 
 
 def test_one_that_fails_instead_is_not_tried_again(trees: Trees) -> None:
-    trees("--workers", "1")
+    tree = trees("--workers", "1")
     run = wait_for_state(functions.fail_when_aborted(), "running")
     run.cancel(force=True)
     run = wait_for_end(run)
     assert (run.state, outcomes(run)) == ("aborted", ["aborted"])
     assert run.error_class == "ConnectionError"
+    tree.wait_for_log("run.aborted")
+    assert not tree.said("run.retrying")
 
 
 def test_it_is_asked_for_once_and_ends_only_what_runs(trees: Trees) -> None:
@@ -110,6 +116,28 @@ def test_one_whose_worker_dies_meanwhile_is_aborted_and_not_run_again(trees: Tre
     run = wait_for_end(run)
     assert (run.state, outcomes(run)) == ("aborted", ["aborted"])
     trees.may_say.append("worker.died")
+
+
+def test_one_whose_whole_cluster_dies_meanwhile_is_aborted_by_another(trees: Trees) -> None:
+    dead = trees("--workers", "1", defer={"KILL_GRACE": "60s"})
+    run = wait_for_state(functions.swallow_abort(60.0), "running")
+    run.cancel(force=True)
+    dead.destroy()
+    trees("--workers", "1", defer=SHORT_LEASE)
+    run = wait_for_end(run)
+    assert (run.state, outcomes(run), run.losses) == ("aborted", ["aborted"], 0)
+
+
+def test_it_is_ended_at_once_also_while_its_cluster_stops(trees: Trees) -> None:
+    tree = trees("--workers", "1")
+    run = wait_for_state(functions.sleep_for_long(), "running")
+    tree.send(signal.SIGTERM)
+    tree.wait_for_log("cluster.stopping")
+    run.cancel(force=True)
+    run = wait_for_end(run)
+    assert (run.state, outcomes(run)) == ("aborted", ["aborted"])
+    assert run.error_class.endswith("RunAborted")
+    assert tree.exit_code() == 0
 
 
 def test_signals_at_random_moments_end_nothing(trees: Trees) -> None:

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from django.core.management import call_command
 from django.db import OperationalError, connections
 
-from django_defer.models import Cluster, Run
+from django_defer.models import Cluster, CronDefinition, Run
 from tests.acceptance.harness import (
     LEASE_SECONDS,
     SHORT_LEASE,
@@ -107,6 +108,31 @@ def test_a_crash_under_load_loses_nothing_and_connections_come_back(
     assert tree.said("database.unreachable cannot claim") <= 2
     assert tree.said("database.unreachable waiting for the database") <= 4
     assert len(tree.cluster_ids) == 1
+
+
+def test_crashes_between_two_schedulers_and_a_slot_a_second(
+    trees: Trees, server: PrivateServer
+) -> None:
+    trees.environment = {**server.environment, "DEFER_TEST_EVERY": "every_second"}
+    both = [trees("--workers", "1") for _ in range(2)]
+    for crash in (1, 2, 3):
+        time.sleep(1.1)  # crashes at different moments of a second
+        connections["default"].close()
+        server.restart("immediate")
+        for tree in both:
+            tree.wait_for_log("database.back", times=crash)
+    wait_for_finished(Run.objects.count() + 2)
+    definition = CronDefinition.objects.get(function="testapp.every_second")
+    definition.pause()
+    wait_until_all_ended()
+    definition.refresh_from_db()
+    slots = [run.slot for run in Run.objects.filter(definition=definition).order_by("slot")]
+    assert slots[0] is not None
+    assert slots == [slots[0] + timedelta(seconds=n) for n in range(len(slots))]
+    assert slots[-1] == definition.last_slot_at
+    assert len(slots) >= 5
+    assert set(Run.objects.count_by_state()) <= {"succeeded", "failed"}  # in a crash, perhaps
+    assert not any(tree.said("slot.duplicate") for tree in both)
 
 
 def wait_for_finished(count: int) -> None:

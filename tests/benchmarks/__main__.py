@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from tests.benchmarks import enqueueing, latency, throughput
+from tests.benchmarks import enqueueing, latency, schedules, throughput
 from tests.benchmarks.arena import Arena, durable_commit_ms
 from tests.benchmarks.report import Report
 
@@ -21,6 +21,7 @@ TOPICS: Final[dict[str, Callable[[Arena], Report]]] = {
     "throughput": throughput.measure,
     "latency": latency.measure,
     "enqueueing": enqueueing.measure,
+    "schedules": schedules.measure,
 }
 
 

@@ -40,6 +40,7 @@ class Contender:
     rows: int
     connection: dict[str, Any] = field(default_factory=dict)
     q_cluster: dict[str, Any] = field(default_factory=dict)
+    apps: tuple[str, ...] = ()  # besides those of all
 
     @property
     def command(self) -> list[str]:
@@ -79,6 +80,7 @@ class Contender:
             "PYTHONWARNINGS": "ignore",  # django-q2 warns about its own defaults
             "DJANGO_SETTINGS_MODULE": "tests.benchmarks.settings",
             "DEFER_BENCH_KIND": self.kind,
+            "DEFER_BENCH_APPS": json.dumps(self.apps),
             "DEFER_BENCH_DATABASE": database,
             "DEFER_BENCH_CONNECTION": json.dumps(self.connection),
             "DEFER_BENCH_Q_CLUSTER": json.dumps(self.q_cluster),

@@ -18,6 +18,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     KIND,
     "tests.benchmarks",
+    *json.loads(os.environ["DEFER_BENCH_APPS"]),
 ]
 DATABASES = {
     "default": {

@@ -18,7 +18,7 @@ from typing import Any, Final
 import django
 from django.db import transaction
 
-from tests.benchmarks import functions
+from tests.benchmarks import functions, schedule_steps
 
 WARM_UPS: Final = 10
 GAP: Final = (0.030, 0.120)  # seconds between two enqueues of an idle system
@@ -92,13 +92,20 @@ def _wait_for_stamps(numbers: set[int]) -> dict[int, float]:
 def main(arguments: Sequence[str]) -> None:
     """Run the step that is named."""
     django.setup()
-    name, *numbers = arguments
-    values = [int(number) for number in numbers]
+    name, *rest = arguments
+    values = [int(word) if word.isdecimal() else word for word in rest]
     steps: dict[str, Callable[..., object]] = {
         "fill": fill,
         "autocommit": lambda rows: one_by_one(rows, in_transaction=False),
         "transaction": lambda rows: one_by_one(rows, in_transaction=True),
         "latencies": latencies,
+        "define": schedule_steps.define,
+        "looks": schedule_steps.looks,
+        "due": schedule_steps.due,
+        "rest": schedule_steps.rest,
+        "weekend": schedule_steps.weekend,
+        "q2_due": schedule_steps.q2_due,
+        "q2_lateness": schedule_steps.q2_lateness,
     }
     print(json.dumps(steps[name](*values)))
 

@@ -148,7 +148,8 @@ def test_a_definition_is_paused_with_a_reason_and_resumed(admin_page: Page, site
     admin_page.get_by_role("button", name="Pause", exact=True).click()
     assert "Paused by admin since" in admin_page.locator(".defer-said").inner_text()
     assert "Holidays" in admin_page.locator(".defer-said").inner_text()
-    admin_page.get_by_role("button", name="Resume").click()
+    admin_page.locator("summary", has_text="Resume").click()
+    admin_page.get_by_role("button", name="Resume", exact=True).click()
     assert admin_page.locator(".defer-state").inner_text() == "active"
 
 

@@ -22,7 +22,7 @@ def test_twenty_callers_at_once_get_the_same_run(round_: int) -> None:
 
 def test_callers_whose_runs_end_meanwhile_get_runs_one_after_the_other() -> None:
     def call_and_cancel() -> set[object]:
-        seen = set()
+        seen: set[object] = set()
         for _ in range(10):
             run = noop.using(key="order-17")()
             seen.add(run.pk)

@@ -48,10 +48,63 @@ def test_a_finish_and_a_loss_at_once(round_: int) -> None:
         lambda: attempts.succeed(DATABASE, started, "1"),
         lambda: attempts.lose(DATABASE, run, GONE),
     )
-    assert finished != lost
+    assert finished != bool(lost)
     assert fresh(run).state == (State.SUCCEEDED if finished else State.SCHEDULED)
-    assert fresh(run).losses == lost
-    assert Attempt.objects.count() == lost
+    assert fresh(run).losses == bool(lost)
+    assert Attempt.objects.count() == bool(lost)
+
+
+@pytest.mark.parametrize("round_", range(ROUNDS))
+def test_an_abort_and_a_start_at_once(round_: int) -> None:
+    run = new_run(state=State.CLAIMED)
+    _, asked = race(
+        lambda: attempts.start(DATABASE, claim_of(run), "0.1"),
+        lambda: transitions.request_abort(DATABASE, Run.objects.filter(pk=run.pk), "enough"),
+    )
+    after = fresh(run)
+    assert after.state == State.RUNNING
+    assert (after.abort_requested_at is not None) == bool(asked)
+
+
+@pytest.mark.parametrize("round_", range(ROUNDS))
+def test_an_abort_and_a_success_at_once(round_: int) -> None:
+    run = new_run(state=State.CLAIMED)
+    started = start(run)
+    finished, asked = race(
+        lambda: attempts.succeed(DATABASE, started, "1"),
+        lambda: transitions.request_abort(DATABASE, Run.objects.filter(pk=run.pk), "enough"),
+    )
+    after = fresh(run)
+    assert finished
+    assert after.state == State.SUCCEEDED
+    assert (after.abort_requested_at is not None) == bool(asked)
+
+
+@pytest.mark.parametrize("round_", range(ROUNDS))
+def test_an_abort_and_a_failure_at_once(round_: int) -> None:
+    """Either the request comes first and the run is not tried again, or it comes too late."""
+    run = new_run(state=State.CLAIMED)
+    started = start(run)
+    broken = Failure(outcome=Outcome.FAILED, error_class="ValueError", error_message="broken")
+    state, asked = race(
+        lambda: attempts.fail(DATABASE, started, broken, timedelta(0)),
+        lambda: transitions.request_abort(DATABASE, Run.objects.filter(pk=run.pk), "enough"),
+    )
+    after = fresh(run)
+    assert after.state == state == (State.ABORTED if asked else State.SCHEDULED)
+    assert (after.failures, after.abort_requested_at is None) == (
+        (0, False) if asked else (1, True)
+    )
+    assert Attempt.objects.get().outcome == (Outcome.ABORTED if asked else Outcome.RETRIED)
+
+
+@pytest.mark.parametrize("round_", range(ROUNDS))
+def test_only_one_of_several_who_abort_a_run_has_asked_for_it(round_: int) -> None:
+    run = new_run(state=State.RUNNING)
+    asked = race(
+        *[lambda: transitions.request_abort(DATABASE, Run.objects.filter(pk=run.pk), "enough")] * 4
+    )
+    assert sorted(asked) == [0, 0, 0, 1]
 
 
 def in_turn(first: Callable[[], Any], second: Callable[[], Any]) -> list[Any]:

@@ -1,20 +1,18 @@
-"""The pages of functions, cron definitions, queues and clusters."""
+"""The pages of functions, queues and clusters, and what all such lists have in common."""
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.admin.utils import quote
 from django.urls import reverse
-from django.utils.html import strip_tags
 
 from django_defer import pauses
 from django_defer.models import BackgroundFunction, CronDefinition, Run
 from django_defer.states import State
 from django_defer.sync import sync
+from tests.admin_pages import read, words
 from tests.admin_rows import (
     HOSTILE,
     ago,
@@ -22,7 +20,6 @@ from tests.admin_rows import (
     make_finished,
     make_retrying,
     make_run,
-    make_slot,
 )
 
 if TYPE_CHECKING:
@@ -32,19 +29,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.django_db
 
 MODELS = ["backgroundfunction", "crondefinition", "run", "cluster", "queue"]
-
-
-def read(client: Client, model: str, row: Any = None, **query: Any) -> str:
-    name = f"admin:django_defer_{model}_{'changelist' if row is None else 'change'}"
-    url = reverse(name, args=[] if row is None else [row.pk])
-    response = client.get(url, query)
-    assert response.status_code == 200
-    return response.content.decode().replace("\xa0", " ")
-
-
-def words(client: Client, model: str, row: Any = None) -> str:
-    """Return the text of the page, one space between words."""
-    return " ".join(re.sub("<[^>]*>", " ", read(client, model, row)).split())
 
 
 def weekly(**columns: Any) -> CronDefinition:
@@ -60,93 +44,6 @@ def test_nothing_is_added_or_deleted_by_hand(admin_client: Client, model: str) -
     text = admin_client.get("/admin/").content.decode()
     assert f"/admin/django_defer/{model}/" in text
     assert f"/admin/django_defer/{model}/add/" not in text
-
-
-# -- cron definitions ----------------------------------------------------------------------------
-
-
-def test_a_definition_shows_its_schedule_in_words_and_its_next_slots(
-    admin_client: Client,
-) -> None:
-    text = words(admin_client, "crondefinition", weekly())
-    assert "0 8 * * MON UTC" in text
-    assert "at 08:00 on Monday" in text
-    assert text.count(" 08:00 UTC in ") == 5
-    assert "Next due at " in text
-
-
-def test_the_next_slots_are_shown_in_the_zone_of_the_definition_and_in_utc(
-    admin_client: Client,
-) -> None:
-    text = words(admin_client, "crondefinition", weekly(code_timezone="Asia/Kolkata"))
-    assert text.count(" 08:00 Asia/Kolkata Mon ") == 5
-    assert text.count(" 02:30 UTC in ") == 5
-
-
-def test_an_override_is_shown_beside_what_code_says(admin_client: Client) -> None:
-    row = weekly(
-        expression_override="0 9 * * *",
-        timezone_override="Europe/Paris",
-        overridden_by="ada",
-        overridden_at=datetime(2026, 11, 1, 7, tzinfo=UTC),
-    )
-    text = words(admin_client, "crondefinition", row)
-    assert "In force 0 9 * * * Europe/Paris" in text
-    assert "In the code 0 8 * * MON UTC" in text
-    assert "Overridden by ada" in text
-    assert "Overridden at 2026-11-01 07:00:00 UTC" in text
-
-
-def test_a_definition_shows_what_came_of_its_last_slot(admin_client: Client) -> None:
-    row = weekly()
-    run = make_slot(row, datetime(2026, 11, 23, 8, tzinfo=UTC), succeeded=2, failed=1)
-    row.refresh_from_db()
-    text = read(admin_client, "crondefinition", row)
-    assert f"/admin/django_defer/run/{run.pk}/change/" in text
-    assert "Monday 2026-11-23 08:00 UTC" in text
-    assert "2 of 3 succeeded, 1 failed." in strip_tags(text)
-    assert "succeeded" in read(admin_client, "crondefinition")
-
-
-def test_a_definition_whose_last_run_was_pruned_is_shown(admin_client: Client) -> None:
-    row = weekly(last_slot_at=ago(days=1), last_run="01800000-0000-7000-8000-0000deadbeef")
-    assert "pruned" in read(admin_client, "crondefinition", row)
-    assert read(admin_client, "crondefinition")
-
-
-def test_a_paused_definition_says_who_paused_it_and_what_it_would_do(
-    admin_client: Client,
-) -> None:
-    row = weekly()
-    until = datetime(2027, 1, 4, tzinfo=UTC)
-    pauses.pause(row, actor="ada", reason="holidays", until=until)
-    text = words(admin_client, "crondefinition", row)
-    assert "Paused by ada since " in text
-    assert "until 2027-01-04 00:00:00 UTC: holidays" in text
-    assert "Next slots once it is resumed" in text
-    assert "paused" in read(admin_client, "crondefinition")
-
-
-def test_a_definition_that_left_the_code_says_so(admin_client: Client) -> None:
-    row = weekly(orphaned_at=ago(days=1), next_slot_at=None)
-    text = words(admin_client, "crondefinition", row)
-    assert "Not in the code since " in text
-    assert "Next slots" not in text
-
-
-@pytest.mark.parametrize("broken", ["61 * * * *", HOSTILE])
-def test_a_broken_definition_is_shown_with_its_error(admin_client: Client, broken: str) -> None:
-    row = weekly(expression_override=broken, error=f"cannot read {HOSTILE}")
-    for text in (read(admin_client, "crondefinition", row), read(admin_client, "crondefinition")):
-        assert "<script>alert" not in text
-    assert "error" in read(admin_client, "crondefinition")
-
-
-def test_definitions_are_found_by_function_and_expression(admin_client: Client) -> None:
-    weekly()
-    assert "testapp.weekly</a>" in read(admin_client, "crondefinition", q="week")
-    assert "testapp.weekly</a>" in read(admin_client, "crondefinition", q="MON")
-    assert "testapp.weekly</a>" not in read(admin_client, "crondefinition", q="TUE")
 
 
 @pytest.mark.parametrize("model", ["crondefinition", "backgroundfunction"])

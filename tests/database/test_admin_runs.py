@@ -240,6 +240,8 @@ def test_a_silent_cluster_serves_no_queue() -> None:
         ({"state": State.CANCELLED, "reason": "not needed"}, "Cancelled: not needed."),
         ({"state": State.SKIPPED, "reason": Reason.MISSED}, "Skipped: no scheduler ran"),
         ({"state": State.ABORTED}, "Aborted."),
+        ({"state": State.ABORTED, "reason": "aborted by ada"}, "Aborted by ada."),
+        ({"state": State.ABORTED, "reason": "not this one"}, "Aborted: not this one."),
         ({"state": State.DISCARDED}, "Discarded."),
     ],
 )

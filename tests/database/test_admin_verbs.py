@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -39,6 +39,12 @@ def paused_definition() -> CronDefinition:
     return row
 
 
+def overridden_definition() -> CronDefinition:
+    row = definition()
+    row.override(expression="0 9 * * *")
+    return row
+
+
 def function(key: str = "testapp.noop") -> BackgroundFunction:
     sync()
     return BackgroundFunction.objects.get(pk=key)
@@ -67,6 +73,8 @@ class Case:
     permission: str
     make: Callable[[], Any]
     is_done: Callable[[Any], bool]
+    data: dict[str, str] = field(default_factory=dict)
+    is_action: bool = True
 
     def __str__(self) -> str:
         return f"{self.verb}-{self.model}"
@@ -96,9 +104,27 @@ CASES = [
     Case("queue", "pause", "pause", queue, lambda row: row.is_paused),
     Case("queue", "resume", "pause", paused_queue, lambda row: not row.is_paused),
     Case("run", "abort", "cancel_run", running, lambda run: run.abort_requested_at is not None),
+    Case(
+        "crondefinition",
+        "override",
+        "override_definition",
+        definition,
+        lambda row: row.expression == "0 9 * * *",
+        data={"expression": "0 9 * * *", "timezone": "UTC"},
+        is_action=False,
+    ),
+    Case(
+        "crondefinition",
+        "clear-override",
+        "override_definition",
+        overridden_definition,
+        lambda row: not row.is_overridden,
+        is_action=False,
+    ),
 ]
 ALL = {case.permission for case in CASES}
 every_verb = pytest.mark.parametrize("case", CASES, ids=str)
+every_action = pytest.mark.parametrize("case", [each for each in CASES if each.is_action], ids=str)
 
 
 def page(case: Case, row: Model) -> str:
@@ -127,7 +153,7 @@ def test_a_verb_is_done_by_those_who_have_its_permission(client: Client, case: C
     log_in_with(client, f"view_{case.model}", case.permission)
     row = case.make()
     assert case.url(row) in client.get(page(case, row)).content.decode()
-    response = client.post(case.url(row), follow=True)
+    response = client.post(case.url(row), case.data, follow=True)
     assert response.redirect_chain == [(page(case, row), 302)]
     assert case.is_done(refreshed(row))
     assert [message.level_tag for message in response.context["messages"]] == ["success"]
@@ -139,7 +165,7 @@ def test_a_verb_is_refused_to_those_who_lack_its_permission(client: Client, case
     log_in_with(client, f"view_{case.model}", f"change_{case.model}", "view_run_data", *others)
     row = case.make()
     assert case.url(row) not in client.get(page(case, row)).content.decode()
-    assert client.post(case.url(row)).status_code == 403
+    assert client.post(case.url(row), case.data).status_code == 403
     assert not case.is_done(refreshed(row))
     assert not LogEntry.objects.exists()
 
@@ -156,7 +182,7 @@ def test_a_verb_needs_a_csrf_token(admin_user: User, case: Case) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(admin_user)
     row = case.make()
-    assert client.post(case.url(row)).status_code == 403
+    assert client.post(case.url(row), case.data).status_code == 403
     assert not case.is_done(refreshed(row))
 
 
@@ -165,7 +191,7 @@ def test_somebody_unknown_is_sent_to_log_in_and_then_to_the_page(
     client: Client, case: Case
 ) -> None:
     row = case.make()
-    response = client.post(case.url(row))
+    response = client.post(case.url(row), case.data)
     assert response.status_code == 302
     path = f"/admin/django_defer/{case.model}/{quote(row.pk)}/"
     assert response["Location"] == f"/admin/login/?next={path}"
@@ -176,7 +202,7 @@ def test_somebody_unknown_is_sent_to_log_in_and_then_to_the_page(
 def test_a_verb_is_written_to_the_log(client: Client, case: Case) -> None:
     user = log_in_with(client, case.permission)
     row = case.make()
-    client.post(case.url(row))
+    client.post(case.url(row), case.data)
     entry = LogEntry.objects.get()
     assert entry.user == user
     assert entry.object_id == str(row.pk)
@@ -185,20 +211,20 @@ def test_a_verb_is_written_to_the_log(client: Client, case: Case) -> None:
         assert str(Run.objects.latest("id").pk) in entry.get_change_message()
 
 
-@every_verb
+@every_action
 def test_a_verb_is_an_action_of_the_list(client: Client, case: Case) -> None:
     log_in_with(client, f"view_{case.model}", case.permission)
     row = case.make()
-    assert bulk(client, case, row, reason="").status_code == 200
+    assert bulk(client, case, row, answered=1).status_code == 200
     assert case.is_done(refreshed(row))
     assert LogEntry.objects.count() == 1
 
 
-@every_verb
+@every_action
 def test_an_action_is_not_offered_without_the_permission(client: Client, case: Case) -> None:
     log_in_with(client, f"view_{case.model}", *(ALL - {case.permission}))
     row = case.make()
-    response = bulk(client, case, row, reason="")
+    response = bulk(client, case, row, answered=1)
     assert f"{case.verb.replace('-', '_')}_selected" not in response.content.decode()
     assert not case.is_done(refreshed(row))
 
@@ -260,7 +286,7 @@ def test_the_bulk_abort_asks_for_a_reason_first(admin_client: Client) -> None:
     response = bulk(admin_client, abort, run)
     assert "Reason (optional)" in response.content.decode()
     assert refreshed(run).abort_requested_at is None
-    bulk(admin_client, abort, run, reason="holidays")
+    bulk(admin_client, abort, run, reason="holidays", answered=1)
     assert refreshed(run).reason == "holidays (aborted by admin)"
 
 
@@ -341,7 +367,7 @@ def test_the_bulk_pause_asks_for_a_reason_first(admin_client: Client) -> None:
     response = bulk(admin_client, CASES[6], *rows, index=0)
     assert "Reason (optional)" in response.content.decode()
     assert not refreshed(rows[0]).is_paused
-    bulk(admin_client, CASES[6], *rows, reason="holidays")
+    bulk(admin_client, CASES[6], *rows, reason="holidays", answered=1)
     assert {refreshed(row).pause_reason for row in rows} == {"holidays"}
 
 

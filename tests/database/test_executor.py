@@ -295,7 +295,9 @@ def test_a_time_limit_can_be_given_up_on(executor: Executor, define: Define) -> 
     assert run.state == State.FAILED
 
 
-def test_an_abort_is_never_tried_again(executor: Executor, define: Define) -> None:
+def test_an_abort_is_never_tried_again(
+    executor: Executor, define: Define, events: list[RunEvent]
+) -> None:
     def aborted() -> None:
         raise RunAborted
 
@@ -304,6 +306,32 @@ def test_an_abort_is_never_tried_again(executor: Executor, define: Define) -> No
     assert (run.state, run.failures) == (State.ABORTED, 0)
     (attempt,) = run.attempts
     assert attempt.outcome == Outcome.ABORTED
+    assert names(events) == ["run.started", "run.aborted"]
+
+
+def test_one_that_fails_while_it_is_aborted_is_not_said_to_be_tried_again(
+    executor: Executor, define: Define, events: list[RunEvent]
+) -> None:
+    def careless() -> None:
+        transitions.request_abort(DATABASE, Run.objects.all(), "by ann")
+        raise ConnectionError("another error")
+
+    run = execute(executor, define(careless)())
+    assert (run.state, run.failures) == (State.ABORTED, 0)
+    assert run.error == "ConnectionError: another error"
+    assert names(events) == ["run.started", "run.aborted"]
+    assert (events[-1].error, events[-1].retry_in) == ("ConnectionError: another error", None)
+
+
+def test_an_atomic_function_that_is_aborted_leaves_nothing(
+    executor: Executor, define: Define
+) -> None:
+    def aborted() -> None:
+        Effect.objects.create(name="never")
+        raise RunAborted
+
+    assert execute(executor, define(aborted, atomic=True)()).state == State.ABORTED
+    assert not Effect.objects.exists()
 
 
 # -- what another attempt would not mend -----------------------------------------------------------

@@ -7,13 +7,14 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import connections, transaction
 
 from django_defer import (
+    AbortInProgress,
     CalledInEventLoop,
     InvalidOption,
     ResultNotReady,
@@ -21,6 +22,7 @@ from django_defer import (
     RunNotCancellable,
     RunNotReschedulable,
     UnknownFunction,
+    operations,
     pauses,
     transitions,
 )
@@ -353,6 +355,61 @@ def test_a_run_that_has_started_is_not_cancelled(state: State) -> None:
         run.cancel()
     assert (caught.value.run_id, caught.value.state) == (run.pk, state)
     assert fresh(run).state == state
+
+
+@pytest.mark.parametrize("state", sorted({*WAITING, State.CLAIMED}))
+def test_what_has_not_started_is_cancelled_with_force_too(state: State) -> None:
+    run = new_run(state=state)
+    run.cancel(force=True, actor="ann")
+    assert (run.state, run.reason) == (State.CANCELLED, "cancelled by ann")
+    assert run.abort_requested_at is None
+
+
+def test_a_run_that_is_running_is_aborted_with_force_alone() -> None:
+    run = new_run(state=State.RUNNING)
+    with pytest.raises(RunNotCancellable, match=r"cancel\(force=True\) aborts it"):
+        run.cancel()
+    assert fresh(run).abort_requested_at is None
+    run.cancel(force=True, actor="ann", reason="the provider is down")
+    assert (run.state, run.reason) == (State.RUNNING, "the provider is down (aborted by ann)")
+    assert run.abort_requested_at is not None
+    with pytest.raises(AbortInProgress, match="it is being aborted since 20") as caught:
+        run.cancel(force=True)
+    assert (caught.value.run_id, caught.value.since) == (run.pk, run.abort_requested_at)
+    assert fresh(run).reason == "the provider is down (aborted by ann)"
+
+
+def test_a_run_is_aborted_from_async_code() -> None:
+    run = new_run(state=State.RUNNING)
+    async_to_sync(run.acancel)(force=True, actor="ann")
+    assert (run.reason, run.abort_requested_at is None) == ("aborted by ann", False)
+
+
+@pytest.mark.parametrize("state", sorted(FINISHED))
+def test_a_run_that_has_ended_is_not_aborted(state: State) -> None:
+    run = new_run(state=state)
+    run.state = State.RUNNING  # what its caller last saw
+    with pytest.raises(RunNotCancellable, match=f"is {state}: only a run that has not"):
+        run.cancel(force=True)
+    assert fresh(run).abort_requested_at is None
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_run_that_comes_back_to_the_queue_meanwhile_is_cancelled(
+    force: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker dies, or it fails and waits for a retry, after the look that found it running."""
+    run = new_run(state=State.RUNNING)
+    once = transitions.cancel_waiting
+
+    def look_and_lose(using: str, run_id: UUID, reason: str) -> bool:
+        seen = once(using, run_id, reason)
+        Run.objects.filter(pk=run_id, state=State.RUNNING).update(state=State.SCHEDULED)
+        return seen
+
+    monkeypatch.setattr(operations, "cancel_waiting", look_and_lose)
+    run.cancel(force=force)
+    assert fresh(run).state == State.CANCELLED
 
 
 # -- reschedule ------------------------------------------------------------------------------------

@@ -185,6 +185,15 @@ def test_one_that_waits_for_a_retry_holds_nobody() -> None:
     assert fresh(waiting).state == State.QUEUED
 
 
+def test_one_that_was_lost_and_begins_again_soon_is_waited_for() -> None:
+    definition = hourly(overlap="queue")
+    before = earlier(definition, "running")
+    waiting = parked(definition)
+    Run.objects.filter(pk=before.pk).update(state=State.SCHEDULED, losses=1)
+    assert end_waits(DATABASE) == 0
+    assert fresh(waiting).state == State.PARKED
+
+
 def test_only_the_newest_waits() -> None:
     definition = hourly(overlap="queue")
     earlier(definition, "running")

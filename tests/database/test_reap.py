@@ -12,9 +12,19 @@ from django_defer.attempts import Failure
 from django_defer.clock import DatabaseNow, database_now
 from django_defer.models import Attempt, Cluster, Run
 from django_defer.reap import SHUT_DOWN, SILENT, failure_of_exit, reap, take_back
+from django_defer.seats import WENT_ON
 from django_defer.states import Outcome, State
 from tests import runs
-from tests.runs import DATABASE, captured, claim_of, fresh, new_cluster, new_run, plan_of
+from tests.runs import (
+    DATABASE,
+    LONG_AGO,
+    captured,
+    claim_of,
+    fresh,
+    new_cluster,
+    new_run,
+    plan_of,
+)
 
 if TYPE_CHECKING:
     from tests.runs import Define
@@ -133,6 +143,28 @@ def test_a_worker_killed_for_its_limit_fails_by_the_policy_of_its_function(defin
     assert fresh(last).state == State.FAILED
     assert fresh(unknown).state == State.FAILED
     assert {attempt.outcome for attempt in Attempt.objects.all()} == {Outcome.TIMED_OUT}
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [SHUT_DOWN, SILENT, WENT_ON, failure_of_exit(-11)],
+    ids=lambda each: each.error_message,
+)
+def test_what_was_to_be_aborted_is_aborted_and_nothing_is_counted(failure: Failure) -> None:
+    cluster = new_cluster()
+    run = held_by(
+        cluster, State.RUNNING, abort_requested_at=LONG_AGO, losses=2, rerun_if_lost=False
+    )
+    assert take_back(DATABASE, cluster.pk, None, failure) == (0, 1)
+    run = fresh(run)
+    assert (run.state, run.losses, run.failures) == (State.ABORTED, 2, 0)
+    assert run.error_message == failure.error_message
+    (attempt,) = Attempt.objects.all()
+    assert (attempt.outcome, attempt.exit_code, attempt.signal) == (
+        Outcome.ABORTED,
+        failure.exit_code,
+        failure.signal,
+    )
 
 
 def test_a_worker_that_finished_in_the_meantime_has_lost_nothing() -> None:

@@ -15,6 +15,7 @@ from django_defer.attempts import MAX_LOSSES, Failure
 from django_defer.clock import database_now
 from django_defer.models import Run
 from django_defer.reap import SILENT, reap, take_back
+from django_defer.seats import WENT_ON
 from django_defer.signals import _SIGNALS, RunEvent, emit
 from django_defer.states import Outcome, State
 from tests import runs
@@ -144,6 +145,8 @@ def test_a_loss_that_was_rolled_back_is_not_told(heard: list[RunEvent]) -> None:
         (SILENT, {"rerun_if_lost": False}, ["run.lost", "run.failed"]),
         (Failure(outcome=Outcome.TIMED_OUT), {}, ["run.retrying"]),
         (Failure(outcome=Outcome.TIMED_OUT), {"max_attempts": 1}, ["run.failed"]),
+        (SILENT, {"abort_requested_at": runs.LONG_AGO}, ["run.aborted"]),
+        (WENT_ON, {"abort_requested_at": runs.LONG_AGO}, ["run.aborted"]),
     ],
 )
 def test_what_follows_from_the_end_of_a_worker_is_told(

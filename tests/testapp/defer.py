@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from django.db import connection, transaction
@@ -461,3 +462,37 @@ def fail_when_aborted() -> None:
         time.sleep(60)
     except RunAborted:
         raise ConnectionError("another error") from None
+
+
+# -- functions of a short interval, for the tests that name them in DEFER_TEST_EVERY -----------
+
+
+def _is_named(name: str) -> Callable[[], bool]:
+    return lambda: name in os.environ.get("DEFER_TEST_EVERY", "").split()
+
+
+def _leave_slot(name: str) -> None:
+    current = current_run()
+    assert current is not None
+    assert current.slot is not None
+    Effect.objects.create(name=name, detail=current.slot.isoformat())
+
+
+@defer.every("1s", catch_up="all", retry=False, enabled=_is_named("every_second"))
+def every_second() -> None:
+    """Leave one effect a slot."""
+    _leave_slot("every_second")
+
+
+@defer.every("1s", overlap="queue", retry=False, enabled=_is_named("slow_in_turn"))
+def slow_in_turn() -> None:
+    """Take longer than until the next slot, which waits."""
+    _leave_slot("slow_in_turn")
+    time.sleep(1.5)
+
+
+@defer.every("3s", overlap="replace", retry=False, enabled=_is_named("slow_replaced"))
+def slow_replaced() -> None:
+    """Take longer than until the next slot, which ends this one."""
+    _leave_slot("slow_replaced")
+    time.sleep(10)

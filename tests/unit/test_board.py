@@ -65,6 +65,23 @@ def test_slots_do_not_overlap(board: Board) -> None:
     assert not board.is_stopping
 
 
+def test_a_claim_to_abort_is_written_for_one_slot_and_read_whole(board: Board) -> None:
+    claim = uuid4()
+    show(board, 1, Doing.BUSY, generation=3)
+    board.abort(1, claim)
+    assert [board.claim_to_abort(slot) == claim for slot in range(board.slots)] == [
+        False,
+        True,
+        False,
+    ]
+    assert read(board, 1).generation == 3
+    for slot in (0, 2):
+        assert (read(board, slot).pid, board.given(slot)) == (0, 0)
+    later = uuid4()
+    board.abort(1, later)
+    assert board.claim_to_abort(1) == later
+
+
 def test_a_child_and_its_parent_see_the_same_board(board: Board) -> None:
     child = os.fork()
     if not child:

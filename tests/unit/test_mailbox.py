@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -212,3 +212,19 @@ def test_a_worker_shows_what_it_is_at(cluster: Cluster) -> None:
     assert cell is not None
     assert (cell.generation, cell.claim_id, cell.attempt, cell.deadline) == (4, claim, 3, 9.0)
     assert cell.done == 1
+
+
+def test_a_worker_is_to_abort_the_very_claim_that_it_shows(cluster: Cluster) -> None:
+    claim, half = uuid4(), uuid4()
+    inbox, beside = cluster.worker(), cluster.worker(slot=1)
+    assert not inbox.is_to_abort()
+    inbox.show(claim_id=claim, attempt=1, deadline=9.0)
+    beside.show(claim_id=claim, attempt=1, deadline=9.0)
+    assert not inbox.is_to_abort()
+    cluster.board.abort(0, UUID(bytes=claim.bytes[:8] + half.bytes[8:]))  # as if half written
+    assert not inbox.is_to_abort()
+    cluster.board.abort(0, claim)
+    assert inbox.is_to_abort()
+    assert not beside.is_to_abort()
+    inbox.show(claim_id=uuid4(), attempt=1, deadline=9.0)
+    assert not inbox.is_to_abort()

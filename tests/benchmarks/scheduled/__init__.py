@@ -1,0 +1,1 @@
+"""An app of two scheduled no-ops, for the benchmark of schedules alone."""

@@ -1,0 +1,130 @@
+"""The order of a supervisor's round: what is due first, and yet no beat is left out."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from django.db import OperationalError
+
+from django_defer import database_duties as module
+from django_defer import scheduler
+from django_defer.board import Board
+from django_defer.clock import DatabaseNow
+from django_defer.database_duties import DatabaseDuties
+from django_defer.membership import Membership
+from django_defer.models import Run
+from django_defer.scheduler import Look, Ticked
+from django_defer.states import State
+from tests import runs
+from tests.runs import DATABASE, new_definition, new_run
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+pytestmark = runs.in_transaction
+
+LATER = runs.LONG_AGO + timedelta(seconds=0.5)
+
+
+@pytest.fixture
+def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note the ticks and beats."""
+    noted: list[str] = []
+    tick, beat = scheduler.tick, Membership.beat
+
+    def noting_tick(*args: object, **kwargs: object) -> Ticked:
+        noted.append("tick")
+        return tick(*args, **kwargs)  # type: ignore[arg-type]
+
+    def noting_beat(self: Membership, *, ticked: bool) -> bool:
+        noted.append("beat")
+        return beat(self, ticked=ticked)
+
+    monkeypatch.setattr(module, "tick", noting_tick)
+    monkeypatch.setattr(Membership, "beat", noting_beat)
+    return noted
+
+
+@pytest.fixture
+def duties() -> DatabaseDuties:
+    member = Membership(
+        using=DATABASE,
+        queues=["default"],
+        serves_all=True,
+        keys=["testapp.weekly"],
+        workers=1,
+        schedules=True,
+        lease=timedelta(seconds=30),
+        kept=set(),
+    )
+    duties = DatabaseDuties(member, Board(1))
+    assert duties.join()
+    return duties
+
+
+def beaten_ago(duties: DatabaseDuties, seconds: float) -> None:
+    duties._last_beat = time.monotonic() - seconds
+
+
+def test_what_is_due_does_not_wait_for_a_beat(duties: DatabaseDuties, order: list[str]) -> None:
+    new_definition(next_slot_at=runs.LONG_AGO)
+    beaten_ago(duties, 6)
+    assert duties.perform()
+    assert order == ["tick", "beat"]
+    assert Run.objects.queued().count() == 1
+
+
+def test_a_tick_that_fails_each_time_does_not_end_the_lease(
+    duties: DatabaseDuties, order: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> NoReturn:
+        order.append("tick")
+        raise OperationalError("canceling statement due to statement timeout")
+
+    monkeypatch.setattr(module, "tick", fail)
+    monkeypatch.setattr(module, "drop", lambda using: None)  # the test's own transaction
+    new_run(state=State.SCHEDULED, run_after=DatabaseNow(-timedelta(seconds=1)))
+    beaten_ago(duties, 6)
+    duties.perform()
+    assert order == ["tick"]
+    beaten_ago(duties, 11)
+    duties.perform()
+    assert order == ["tick", "beat", "tick"]
+
+
+def test_a_round_without_anything_due_or_to_beat_looks_once(
+    duties: DatabaseDuties, order: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+
+    def noting_look(using: str) -> Look:
+        looks.append(using)
+        return Look(runs.LONG_AGO, None, LATER)
+
+    monkeypatch.setattr(module, "look", noting_look)
+    assert not duties.perform()
+    assert (len(looks), order) == (1, [])
+
+
+def test_it_sleeps_until_the_slot_however_long_the_round_took(
+    duties: DatabaseDuties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "look", lambda using: Look(runs.LONG_AGO, None, LATER))
+    duties.perform()
+    at_first = duties.seconds_until_next()
+    time.sleep(0.02)
+    assert at_first <= 0.5
+    assert duties.seconds_until_next() <= at_first - 0.02
+
+
+def test_news_rings_the_pusher_at_once(duties: DatabaseDuties) -> None:
+    rung: list[int] = []
+    duties.board.pusher_bell.ring = lambda: rung.append(1)  # type: ignore[method-assign]
+    duties.perform()
+    assert rung == []
+    new_definition(next_slot_at=runs.LONG_AGO)
+    duties.perform()
+    assert rung == [1]
