@@ -327,11 +327,11 @@ def test_an_atomic_function_that_is_aborted_leaves_nothing(
     executor: Executor, define: Define
 ) -> None:
     def aborted() -> None:
-        Effect.objects.create(name="never")
+        Effect.objects.using(DATABASE).create(name="never")
         raise RunAborted
 
     assert execute(executor, define(aborted, atomic=True)()).state == State.ABORTED
-    assert not Effect.objects.exists()
+    assert not Effect.objects.using(DATABASE).exists()
 
 
 # -- what another attempt would not mend -----------------------------------------------------------
