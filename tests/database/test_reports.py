@@ -20,7 +20,6 @@ from tests.runs import (
     DATABASE,
     captured,
     database,
-    is_postgres,
     new_cluster,
     new_definition,
     new_run,
@@ -425,7 +424,7 @@ def test_no_query_reads_the_whole_run_table(now: datetime) -> None:
         assert f"Seq Scan on {Run._meta.db_table}" not in plan, f"{sql}\n{plan}"
 
 
-@pytest.mark.skipif(is_postgres(), reason="SQLite's plans")
+@pytest.mark.sqlite
 def test_no_query_reads_the_whole_run_table_on_sqlite(now: datetime) -> None:
     for state in (State.QUEUED, State.RUNNING, State.FAILED):
         new_run(state=state)
