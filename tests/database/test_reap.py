@@ -202,7 +202,7 @@ def test_the_end_of_a_process_is_told_in_words(
 def test_what_a_cluster_holds_is_read_from_its_index() -> None:
     cluster = new_cluster()
     runs.fill(State.RUNNING, 300, cluster="gen_random_uuid()")
-    runs.fill(State.SUCCEEDED, cluster="gen_random_uuid()")
+    runs.fill(State.SUCCEEDED, 30_000, cluster="gen_random_uuid()")
     held = Run.objects.held_by(cluster.pk, "0.1")
     assert "using defer_run_held" in held.explain()
     with captured() as queries:
