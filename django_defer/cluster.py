@@ -25,7 +25,7 @@ from django_defer.django_q2 import Sentinel, configure, fork_context
 from django_defer.durations import parse_duration
 from django_defer.mailbox import Mailbox, Outbox
 from django_defer.membership import Membership
-from django_defer.process import Lifeline
+from django_defer.process import STOP_SIGNALS, Lifeline
 from django_defer.reap import SHUT_DOWN
 from django_defer.registry import registry
 from django_defer.seats import QUICK_DEATH, Seat, start
@@ -33,7 +33,6 @@ from django_defer.worker_process import run_pusher
 
 logger = logging.getLogger(__name__)
 
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 LONGEST_ROUND: Final = 1.0  # seconds
 PUSHER_GRACE: Final = 2.0  # seconds the pusher has to end by itself
 

@@ -12,6 +12,7 @@ from django.core.management.base import CommandError
 from django.db import DatabaseError, InterfaceError, OperationalError
 
 from django_defer.exceptions import DeferError, NotMigrated
+from django_defer.process import STOP_SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,7 +63,7 @@ def until_signalled() -> Iterator[Callable[[], bool]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, note) for number in STOP_SIGNALS}
     try:
         yield lambda: bool(received)
     finally:

@@ -17,8 +17,8 @@ from django_defer.durations import format_duration
 from django_defer.exceptions import InvalidOption
 from django_defer.materialise import begin_anew, fire_before_change
 from django_defer.models import CronDefinition
-from django_defer.schedules import Every, first_anchor
-from django_defer.sync_report import SLOTS_SHOWN, SyncReport, Upcoming
+from django_defer.schedules import SLOTS_SHOWN, Every, first_anchor
+from django_defer.sync_report import SyncReport, Upcoming
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)  # what ends a cluster
+
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -63,7 +65,7 @@ def ignore_stop_signals() -> None:
     A handler that does nothing, not SIG_IGN: programs that a function starts would inherit that.
     Processes that a function forks get the usual handlers back.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         signal.signal(number, lambda signum, frame: None)
     for number in (signal.SIGALRM, signal.SIGCHLD, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
@@ -75,16 +77,13 @@ def ignore_stop_signals() -> None:
     )
 
 
-_STOP_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
-
-
 def _hold_stop_signals() -> None:
     """Keep one that is sent right after a fork until the child has its handlers."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 
 def _let_stop_signals_through() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def _restore_stop_signals() -> None:

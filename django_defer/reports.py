@@ -20,6 +20,7 @@ from django_defer.clock import InstantField
 from django_defer.conf import conf
 from django_defer.durations import parse_duration
 from django_defer.models import Cluster, CronDefinition, Queue, Run
+from django_defer.schedules import SLOTS_SHOWN
 from django_defer.states import ACTIVE, State
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ MOST_WAITING: Final = 10_000  # runs that are counted in each queue
 MOST_FAILURES: Final = 1_000  # failed runs that are looked at, the newest
 FAILURES_SINCE: Final = timedelta(days=1)
 DEFINITIONS_SHOWN: Final = 20
-SLOTS_SHOWN: Final = 5
 
 # SQLite takes the partial index of what is held for its very own literals only: no parameters.
 _RUNNING: Final = "SELECT queue, count(*) FROM {run} WHERE state IN ({states}) GROUP BY queue"

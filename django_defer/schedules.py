@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from django_defer.durations import DurationLike
 
 SHORTEST_INTERVAL: Final = timedelta(seconds=1)
+SLOTS_SHOWN: Final = 5  # next slots, wherever a person sees a schedule
 MOMENT: Final = timedelta(microseconds=1)  # the smallest difference between two instants
 
 

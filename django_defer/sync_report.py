@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-SLOTS_SHOWN = 5
-
 
 @dataclass(frozen=True, slots=True)
 class Upcoming:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from django.utils.formats import date_format
@@ -23,13 +23,12 @@ from django_defer.admin.rendering import (
 )
 from django_defer.catch_up import MOST_MISSED
 from django_defer.models import CronDefinition
+from django_defer.schedules import SLOTS_SHOWN
 
 if TYPE_CHECKING:
     from datetime import datetime, tzinfo
 
     from django_defer.models import Run
-
-NEXT_SLOTS: Final = 5
 
 
 def slot_in_words(slot: datetime) -> str:
@@ -81,7 +80,7 @@ def missed_in_words(run: Run) -> str:
 def next_slots(row: CronDefinition, at: datetime, title: Any) -> Section:
     """List the next slots, in the definition's own zone and in UTC; an interval has no zone."""
     try:
-        slots = row.next_slots(NEXT_SLOTS, at)
+        slots = row.next_slots(SLOTS_SHOWN, at)
         zone = ZoneInfo(row.timezone)
     except ValueError:
         return Section(title=title, text=_("None: the schedule can't be read."))
