@@ -9,6 +9,7 @@ from django_defer.signals import emit
 
 if TYPE_CHECKING:
     from django_defer.attempts import Started
+    from django_defer.claims import Claim
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,15 @@ def report_after_commit(started: Started, error: BaseException) -> None:
         error,
         exc_info=error,
         extra={"event": "run.hook_failed", "run_id": str(started.claim.run_id)},
+    )
+
+
+def report_refused(claim: Claim) -> None:
+    """Say that an attempt did not begin."""
+    logger.info(
+        "run.refused run=%s: its claim was taken back before it started",
+        claim.run_id,
+        extra={"event": "run.refused", "run_id": str(claim.run_id)},
     )
 
 

@@ -14,15 +14,15 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.db import connections, transaction
-from django.db.models import F
+from django.db.models import F, Q
 
 from django_defer.claims import Claim
 from django_defer.clock import SQL_NOW, DatabaseNow, as_instant
 from django_defer.exceptions import TimeLimitExceeded
 from django_defer.models import Attempt, Run
 from django_defer.statements import execute
-from django_defer.states import ACTIVE, Outcome, State
-from django_defer.transitions import move
+from django_defer.states import ACTIVE, Outcome, Reason, State
+from django_defer.transitions import discard, move
 
 MAX_LOSSES: Final = 3
 
@@ -63,7 +63,8 @@ class Failure:
 # and the finish accepts that. Where a second execution is forbidden, the start is durable too.
 _START: Final = """
 UPDATE {run} SET state = 'running', started_at = {now}, worker = %(worker)s
-WHERE id = %(id)s AND claim_id = %(claim)s AND state IN ('claimed', 'running')
+WHERE id = %(id)s AND claim_id = %(claim)s AND (state = 'running'
+    OR state = 'claimed' AND (discard_after IS NULL OR discard_after > {now}))
 RETURNING function, args, started_at, slot, missed_slots, root_id, failures, max_attempts,
     definition_id, rerun_of_id{lazy}
 """
@@ -103,6 +104,12 @@ def start(using: str, claim: Claim, worker: str) -> Started | None:
         max_attempts=most,
         definition_id=definition,
     )
+
+
+def discard_expired(using: str, claim: Claim) -> bool:
+    """Discard what was claimed too late to begin. False: the claim itself was taken away."""
+    mine = Run.objects.using(using).filter(pk=claim.run_id, claim_id=claim.claim_id)
+    return bool(discard(using, mine.filter(discard_after__lte=DatabaseNow()), Reason.EXPIRED))
 
 
 def _slot_of_original(using: str, original: Any) -> datetime | None:
@@ -219,23 +226,25 @@ def end_attempt(
 ) -> State | None:
     """Write the attempt's row and the run's next state in one transaction, fenced.
 
-    What is to be aborted is neither tried again nor called lost, and `counts`, the columns that
-    a failure or a loss changes, stay as they are.
+    What could not begin again by its `discard_after` has failed. What is to be aborted is neither
+    tried again nor called lost, and `counts`, the columns that a failure or a loss changes, stay
+    as they are.
     """
     columns = {"error_class": failure.error_class, "error_message": failure.error_message} | columns
     over = {"finished_at": DatabaseNow(), "key": None}
-    state, news = to, over
-    if retry_in is not None:
-        state, news = State.SCHEDULED, {"run_after": DatabaseNow(retry_in), "queued_at": None}
     run = Run.objects.using(using).filter(pk=claim.run_id)
     mine = run.filter(claim_id=claim.claim_id)
-    values = columns | news | (counts or {})
-    moves = [(mine, state, values)]
+    ending = columns | over | (counts or {})
+    moves = [(mine, to, ending)]
     if retry_in is not None or failure.outcome in (Outcome.LOST, Outcome.ABORTED):
-        moves = [
-            (mine.filter(abort_requested_at__isnull=True), state, values),
-            (mine.filter(abort_requested_at__isnull=False), State.ABORTED, columns | over),
-        ]
+        go_on = mine.filter(abort_requested_at__isnull=True)
+        moves = [(go_on, to, ending), (mine, State.ABORTED, columns | over)]
+        if retry_in is not None:
+            again = {"run_after": DatabaseNow(retry_in), "queued_at": None}
+            in_time = Q(discard_after__isnull=True) | Q(discard_after__gt=DatabaseNow(retry_in))
+            retry = columns | again | (counts or {})
+            late = ending | {"reason": Reason.EXPIRED}
+            moves[:1] = [(go_on.filter(in_time), State.SCHEDULED, retry), (go_on, to, late)]
     with transaction.atomic(using=using):
         made = (state for rows, state, values in moves if move(rows, ACTIVE, state, **values))
         new = next(made, None)

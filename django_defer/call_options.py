@@ -14,16 +14,20 @@ from django_defer.exceptions import InvalidOption
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LATER = frozenset({"discard_after", "metadata"})
-KNOWN = ("delay", "run_after", "priority", "queue", "label", "key")
+LATER = frozenset({"metadata"})
+KNOWN = ("delay", "run_after", "discard_after", "priority", "queue", "label", "key")
 
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
-    """Options for one enqueue; None means: as the function says."""
+    """Options for one enqueue; None means: as the function says.
+
+    `delay`, and a `discard_after` that is a span, are counted from the enqueue.
+    """
 
     delay: timedelta | None = None
     run_after: datetime | None = None
+    discard_after: timedelta | datetime | None = None
     priority: int | None = None
     queue: str | None = None
     label: str = ""
@@ -61,11 +65,26 @@ def _run_after(value: Any) -> dict[str, Any]:
         return _delay(value)
     if not isinstance(value, datetime):
         raise InvalidOption(f"run_after={value!r}: write an aware datetime or a timedelta.")
+    return {"run_after": _aware("run_after", value), "delay": None}
+
+
+def _discard_after(value: Any) -> dict[str, Any]:
+    if isinstance(value, datetime):
+        return {"discard_after": _aware("discard_after", value)}
+    if value is None:
+        return {"discard_after": None}
+    span = parse_duration(value, name="discard_after")
+    if not span:
+        raise InvalidOption("discard_after must be more than nothing: nothing could begin by then.")
+    return {"discard_after": span}
+
+
+def _aware(name: str, value: datetime) -> datetime:
     if timezone.is_naive(value):
         raise InvalidOption(
-            f"run_after={value!r} has no time zone: write django.utils.timezone.make_aware(…)."
+            f"{name}={value!r} has no time zone: write django.utils.timezone.make_aware(…)."
         )
-    return {"run_after": value, "delay": None}
+    return value
 
 
 def _priority(value: Any) -> dict[str, Any]:
@@ -95,6 +114,7 @@ def _key(value: Any) -> dict[str, Any]:
 _PARSERS = {
     "delay": _delay,
     "run_after": _run_after,
+    "discard_after": _discard_after,
     "priority": _priority,
     "queue": _queue,
     "label": _label,

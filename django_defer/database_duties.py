@@ -159,9 +159,10 @@ class DatabaseDuties:
             seen.now,
             runs=seen.has_due_runs,
             slots=self.membership.schedules,
+            deadlines=seen.has_expired_runs,
             on_news=self.board.pusher_bell.ring,
         )
-        self._news = self._news or bool(ticked.promoted or ticked.fired)
+        self._news = self._news or bool(ticked.promoted or ticked.fired or ticked.discarded)
 
     def _beat(self, *, overdue: bool = False) -> bool:
         """Beat if it is time to, or, `overdue`, only if a whole beat was left out.

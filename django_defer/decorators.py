@@ -151,6 +151,7 @@ class Defer:
         Options: `name` (replaces the function's name in the key; a dotted name is the whole key),
         `queue`, `priority` (-100…100, higher first), `retry` (True, False, a number of retries or
         a RetryPolicy), `max_duration` (seconds, a timedelta or "5m"; default 30 minutes),
+        `discard_after` (a duration: what has not begun so long after it was due never runs),
         `atomic` (body, children and outcome commit together), `rerun_if_lost`, `renamed_from`
         (the key or keys it had before, whose runs and history it takes over).
         """

@@ -56,6 +56,7 @@ def definition_values(function: Function[Any, Any]) -> dict[str, Any]:
         "priority": options.priority,
         "max_attempts": options.retry.max_attempts,
         "rerun_if_lost": options.rerun_if_lost,
+        "discard_after": options.discard_after,
         "enabled": timing.is_enabled(function.key),
     }
 

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, cast
 from django.conf import settings
 from django.db import DatabaseError, connections, transaction
 
-from django_defer.clock import DatabaseNow, database_now
+from django_defer.clock import database_now
 from django_defer.conf import conf
 from django_defer.context import current_run
+from django_defer.deadlines import deadline, due_at
 from django_defer.durations import parse_duration
 from django_defer.event_loop import in_thread, refuse_event_loop
 from django_defer.exceptions import InvalidOption, NotDiscoverable, NotMigrated
@@ -152,17 +153,12 @@ def build_run(
         max_attempts=own.retry.max_attempts,
         rerun_if_lost=own.rerun_if_lost,
     )
-    apply_time(run, options)
+    due = due_at(options)
+    if due is not None:  # the database's clock says whether that is past
+        run.state, run.run_after = State.SCHEDULED, due
+    run.discard_after = deadline(options, own.discard_after)
     inherit(run)
     return run
-
-
-def apply_time(run: Run, options: CallOptions) -> None:
-    """Make the run wait when the options say so; the database's clock adds a delay."""
-    if options.delay:
-        run.state, run.run_after = State.SCHEDULED, DatabaseNow(options.delay)
-    elif options.run_after is not None:  # the database's clock says whether that is past
-        run.state, run.run_after = State.SCHEDULED, options.run_after
 
 
 def inherit(run: Run) -> None:

@@ -18,7 +18,7 @@ from django.db import connections
 from django.db.transaction import TransactionManagementError
 
 from django_defer import attempts
-from django_defer.attempt_events import report_after_commit, report_late, tell
+from django_defer.attempt_events import report_after_commit, report_late, report_refused, tell
 from django_defer.attempts import Started
 from django_defer.board import Board
 from django_defer.claims import Claim
@@ -71,11 +71,8 @@ class Executor:
         self.freshness.check()
         started = self.persist(lambda: attempts.start(self.using, claim, self.worker))
         if started is None:
-            logger.info(
-                "run.refused run=%s: its claim was taken back before it started",
-                claim.run_id,
-                extra={"event": "run.refused", "run_id": str(claim.run_id)},
-            )
+            if not self.persist(lambda: attempts.discard_expired(self.using, claim)):
+                report_refused(claim)
             return
         emit("run.started", run_id=claim.run_id, function=started.function, attempt=claim.attempt)
         self.attempt(started)

@@ -117,6 +117,7 @@ def _run_of(definition: CronDefinition, slot: Slot, now: datetime) -> Run:
         definition=definition,
         slot=slot.at,
         missed_slots=slot.missed,
+        discard_after=run_after + definition.discard_after if definition.discard_after else None,
         state=State.QUEUED if run_after <= now else State.SCHEDULED,
         run_after=run_after,
         enqueued_by="schedule",

@@ -12,7 +12,9 @@ from typing import Any
 from django.db import connections
 
 from django_defer.call_options import CallOptions
+from django_defer.clock import database_now
 from django_defer.conf import conf
+from django_defer.deadlines import refuse_later
 from django_defer.durations import parse_duration
 from django_defer.enqueue import build_run, inherit, insert, is_pending
 from django_defer.event_loop import refuse_event_loop
@@ -105,6 +107,10 @@ def reschedule(run: Run, when: datetime | None = None, *, actor: str = "") -> No
     _refuse_not_enqueued(run)
     if when is not None and when.tzinfo is None:
         raise InvalidOption(f"when={when!r} has no time zone: give an aware datetime.")
+    run.refresh_from_db()
+    if run.discard_after is not None and run.state not in FINISHED:
+        due = when or database_now(_alias(run))
+        refuse_later(due, run.discard_after, "Let it be due earlier, or cancel it.")
     if not move_to(_alias(run), run.pk, when):
         run.refresh_from_db()
         raise RunNotReschedulable(run.pk, str(run.state))

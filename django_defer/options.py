@@ -15,8 +15,11 @@ from django_defer.retries import RetryPolicy
 from django_defer.schedule_options import NAMES as SCHEDULE_OPTIONS
 
 LONGEST_KEY: Final = 200  # the column's length
-LATER: Final = frozenset({"discard_after", "metadata", "sensitive", "alert"})
-KNOWN: Final = ("queue", "priority", "retry", "max_duration", "atomic", "rerun_if_lost")
+LATER: Final = frozenset({"metadata", "sensitive", "alert"})
+KNOWN: Final = (
+    *("queue", "priority", "retry", "max_duration", "discard_after", "atomic", "rerun_if_lost"),
+)
+SPANS: Final = ("max_duration", "discard_after")  # durations of more than nothing
 
 
 def key_for(function: Any, name: Any, *, option: str = "name") -> str:
@@ -60,11 +63,13 @@ def parse_options(
     parsed = Options(queue=call.queue, priority=call.priority or 0)
     if "retry" in options:
         parsed = replace(parsed, retry=RetryPolicy.from_option(options["retry"]))
-    if "max_duration" in options:
-        limit = parse_duration(options["max_duration"], name="max_duration")
-        if not limit:
-            raise InvalidOption(f"{key}: max_duration must be more than nothing.")
-        parsed = replace(parsed, max_duration=limit)
+    for name in SPANS:
+        if name in options:
+            span = parse_duration(options[name], name=name)
+            if not span:
+                raise InvalidOption(f"{key}: {name} must be more than nothing.")
+            spans: dict[str, Any] = {name: span}
+            parsed = replace(parsed, **spans)
     for name in ("atomic", "rerun_if_lost"):
         if name in options:
             if not isinstance(options[name], bool):

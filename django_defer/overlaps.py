@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 from django.db.models import Exists, OuterRef
 
-from django_defer.clock import DatabaseNow
 from django_defer.models import CronDefinition, Run
 from django_defer.states import WAITING, Reason, State
-from django_defer.transitions import move, request_abort, unpark
+from django_defer.transitions import discard, request_abort, unpark
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,7 +38,7 @@ def make_way(using: str, runs: list[Run], now: datetime) -> None:
             fresh[run.definition].append(run)
     if superseding := [each.pk for each in fresh if each.supersede]:
         older = Run.objects.using(using).of_slots(superseding)
-        _discard(older.filter(state__in=WAITING, failures__gt=0), Reason.SUPERSEDED)
+        discard(using, older.filter(state__in=WAITING, failures__gt=0), Reason.SUPERSEDED)
     having = {policy: [each for each in fresh if each.overlap == policy] for policy in Overlap}
     if skipping := having[Overlap.SKIP]:
         _skip_beside_earlier(using, {each: fresh[each] for each in skipping}, now)
@@ -62,10 +61,10 @@ def _wait_for_earlier(using: str, fresh: dict[CronDefinition, list[Run]], now: d
     """
     rows = Run.objects.using(using)
     found = rows.of_slots([each.pk for each in fresh])
-    _discard(found.not_begun(), Reason.OVERLAP)
+    discard(using, found.not_begun(), Reason.OVERLAP)
     replacing = [each.pk for each in fresh if each.overlap == Overlap.REPLACE]
     replaced = rows.of_slots(replacing)
-    _discard(replaced.filter(state=State.CLAIMED), Reason.OVERLAP)
+    discard(using, replaced.filter(state=State.CLAIMED), Reason.OVERLAP)
     request_abort(using, replaced, "replaced by the run of a newer slot")
     busy = _busy(found)  # also one that was given back since, and is queued again
     for definition, (*others, last) in fresh.items():
@@ -94,18 +93,6 @@ def end_waits(using: str, definitions: Collection[int] | None = None) -> int:
     before = Run.objects.using(using).filter(definition=OuterRef("definition"), slot__isnull=False)
     before = _in_the_way(before).exclude(state=State.PARKED)
     return unpark(using, waiting.filter(~Exists(before)))
-
-
-def _discard(runs: RunQuerySet, reason: Reason) -> int:
-    return move(
-        runs,
-        WAITING | {State.CLAIMED},
-        State.DISCARDED,
-        finished_at=DatabaseNow(),
-        claim_id=None,
-        key=None,
-        reason=reason,
-    )
 
 
 def _busy(runs: RunQuerySet) -> set[int]:

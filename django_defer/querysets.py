@@ -66,6 +66,10 @@ class RunQuerySet(models.QuerySet["Run"]):
         """Scheduled for `now` or earlier."""
         return self.filter(state=State.SCHEDULED, run_after__lte=now)
 
+    def expired(self, now: datetime) -> RunQuerySet:
+        """Waiting, although they had to begin by `now` or earlier."""
+        return self.waiting().filter(discard_after__lte=now)
+
     def retrying(self) -> RunQuerySet:
         """Scheduled because an earlier attempt failed or was lost."""
         return self.filter(Q(failures__gt=0) | Q(losses__gt=0), state=State.SCHEDULED)

@@ -39,6 +39,7 @@ class Options:
     priority: int = 0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     max_duration: timedelta = timedelta(minutes=30)
+    discard_after: timedelta | None = None
     atomic: bool = False
     rerun_if_lost: bool = True
 

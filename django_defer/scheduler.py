@@ -1,4 +1,4 @@
-"""What time makes due: scheduled runs are promoted, slots become runs.
+"""What time makes due: scheduled runs are promoted, slots become runs, what is late is discarded.
 
 `tick(now)` does it; `look` is the one query an idle scheduler makes; `run_scheduler` is the loop
 of a process that does nothing else.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from django.db import DatabaseError, connections
@@ -18,8 +19,9 @@ from django_defer.connections import UNREACHABLE, persistently
 from django_defer.exceptions import NotMigrated
 from django_defer.materialise import materialise
 from django_defer.models import CronDefinition, Run
-from django_defer.states import State
-from django_defer.transitions import BATCH, promote
+from django_defer.overlaps import end_waits
+from django_defer.states import WAITING, Reason, State
+from django_defer.transitions import BATCH, discard, promote
 from django_defer.wakeup import announce
 
 if TYPE_CHECKING:
@@ -36,7 +38,9 @@ _LOOK: Final = """
 SELECT {now},
        (SELECT min(run_after) FROM {run} WHERE state = 'scheduled'),
        (SELECT min(next_slot_at) FROM {definition}
-        WHERE enabled AND paused_at IS NULL AND orphaned_at IS NULL)
+        WHERE enabled AND paused_at IS NULL AND orphaned_at IS NULL),
+       (SELECT min(discard_after) FROM {run}
+        WHERE discard_after IS NOT NULL AND state IN ({waiting}))
 """
 
 
@@ -47,15 +51,21 @@ class Look:
     now: datetime
     next_run: datetime | None
     next_slot: datetime | None
+    next_deadline: datetime | None = None
 
     @property
     def has_due_runs(self) -> bool:
         """Whether a scheduled run is due."""
         return self.next_run is not None and self.next_run <= self.now
 
+    @property
+    def has_expired_runs(self) -> bool:
+        """Whether a run waits that had to begin by now."""
+        return self.next_deadline is not None and self.next_deadline <= self.now
+
     def seconds_until_next(self, *, slots: bool = True) -> float:
         """Return how long there is nothing to do, in seconds, LONGEST_SLEEP at most."""
-        moments = [self.next_run, self.next_slot if slots else None]
+        moments = [self.next_run, self.next_deadline, self.next_slot if slots else None]
         waits = [(moment - self.now).total_seconds() for moment in moments if moment]
         return max(0.0, min([LONGEST_SLEEP, *waits]))
 
@@ -66,6 +76,7 @@ class Ticked:
 
     promoted: int = 0
     fired: int = 0
+    discarded: int = 0
 
 
 def look(using: str) -> Look:
@@ -75,14 +86,14 @@ def look(using: str) -> Look:
         now=SQL_NOW[connection.vendor],
         run=Run._meta.db_table,
         definition=CronDefinition._meta.db_table,
+        waiting=", ".join(f"'{state}'" for state in sorted(WAITING)),
     )
     with connection.cursor() as cursor:
         cursor.execute(sql, [])
-        now, run, slot = cursor.fetchone()
+        now, *moments = cursor.fetchone()
     return Look(
         as_instant(now, connection),
-        as_instant(run, connection) if run else None,
-        as_instant(slot, connection) if slot else None,
+        *(as_instant(moment, connection) if moment else None for moment in moments),
     )
 
 
@@ -92,27 +103,46 @@ def tick(
     *,
     runs: bool = True,
     slots: bool = True,
+    deadlines: bool = True,
     on_news: Callable[[], object] | None = None,
 ) -> Ticked:
     """Promote every run, if `runs`, and fire every slot, if `slots`, that is due at `now`.
+
+    Before that, if `deadlines`, discard every run that had to begin by `now` and still waits.
 
     `on_news` is called as soon as runs may have become claimable, before other clusters are told.
     After an outage that can be a lot, and a heartbeat is due meanwhile: what takes longer than
     LONGEST_ROUND for either is left for the next tick.
     """
-    promoted, until = 0, time.monotonic() + LONGEST_ROUND
-    while runs and (moved := promote(using, now)):
-        promoted += moved
-        if moved < BATCH or time.monotonic() >= until:
-            break
+    discarded = _in_batches(partial(discard_expired, using, now)) if deadlines else 0
+    promoted = _in_batches(partial(promote, using, now)) if runs else 0
     fired = materialise(using, now, seconds=LONGEST_ROUND) if slots else []
-    if promoted or fired:
+    if promoted or fired or discarded:
         if on_news is not None:
             on_news()
         announce(using)
     for run in fired:
         _log(run)
-    return Ticked(promoted, len(fired))
+    return Ticked(promoted, len(fired), discarded)
+
+
+def discard_expired(using: str, now: datetime) -> int:
+    """Discard a batch of the runs that wait and had to begin by `now`; return how many."""
+    expired = Run.objects.using(using).expired(now)
+    discarded = discard(using, expired, Reason.EXPIRED, most=BATCH)
+    if discarded:
+        end_waits(using)  # the run of a newer slot may have waited for one of these
+    return discarded
+
+
+def _in_batches(move_batch: Callable[[], int]) -> int:
+    """Repeat until a batch is not full or LONGEST_ROUND is over; return how many were moved."""
+    total, until = 0, time.monotonic() + LONGEST_ROUND
+    while moved := move_batch():
+        total += moved
+        if moved < BATCH or time.monotonic() >= until:
+            break
+    return total
 
 
 def _log(run: Run) -> None:

@@ -2,7 +2,8 @@
 
 Each is sent after its commit with `send_robust`, in the process where it happened: what follows
 from the death of a worker (`run_lost`, and `run_failed` if that was one time too many; a time-out)
-comes from a supervisor, all else from a worker. Receivers get `event`, a RunEvent.
+comes from a supervisor, `run_discarded` from whoever noticed, all else from a worker. Receivers get
+`event`, a RunEvent.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ run_retrying = Signal()
 run_lost = Signal()
 run_cancelled = Signal()
 run_aborted = Signal()
+run_discarded = Signal()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ _SIGNALS = {
     "run.lost": (run_lost, logging.WARNING),
     "run.cancelled": (run_cancelled, logging.INFO),
     "run.aborted": (run_aborted, logging.WARNING),
+    "run.discarded": (run_discarded, logging.WARNING),
 }
 
 

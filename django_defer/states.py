@@ -41,13 +41,14 @@ class Outcome(models.TextChoices):
 
 
 class Reason(models.TextChoices):
-    """Why a run is parked, or was skipped or discarded (`Run.reason`)."""
+    """Why a run is parked, was skipped or discarded, or failed without a retry (`Run.reason`)."""
 
     NO_CODE = "no_code", _("no live worker's code has this function")
     FUNCTION_PAUSED = "function_paused", _("the function is paused")
     OVERLAP = "overlap", _("a run of another slot is or was not finished")
     MISSED = "missed", _("no scheduler ran at that time")
     SUPERSEDED = "superseded", _("a newer slot took its place")
+    EXPIRED = "expired", _("it could not begin by its discard_after")
 
 
 WAITING: Final = frozenset({State.SCHEDULED, State.QUEUED, State.PARKED})

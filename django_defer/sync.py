@@ -83,6 +83,7 @@ def _sync_rows(using: str, report: SyncReport) -> None:
 def function_values(function: Function[Any, Any]) -> dict[str, Any]:
     """Return what code says about a function, as columns."""
     options = function.options
+    deadline = options.discard_after
     return {
         "queue": options.queue or conf.default_queue,
         "options": {
@@ -91,6 +92,7 @@ def function_values(function: Function[Any, Any]) -> dict[str, Any]:
             "initial_interval": format_duration(options.retry.initial_interval),
             "max_interval": format_duration(options.retry.max_interval),
             "max_duration": format_duration(options.max_duration),
+            **({"discard_after": format_duration(deadline)} if deadline else {}),
             "atomic": options.atomic,
             "rerun_if_lost": options.rerun_if_lost,
         },

@@ -1,4 +1,4 @@
-"""Every move of a run outside an attempt: release, promote, park, cancel, reschedule.
+"""Every move of a run outside an attempt: release, promote, park, cancel, discard, reschedule.
 
 Each is one conditional UPDATE ("… WHERE it is still in the old state"); 0 rows changed means
 that somebody else was faster. `attempts` does the rest, and `move` refuses what MOVES forbids.
@@ -8,18 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 from django.db import connections, transaction
-from django.db.models import F
+from django.db.models import Case, F, PositiveSmallIntegerField, When
 
 from django_defer.clock import DatabaseNow
 from django_defer.models import Run
 from django_defer.querysets import RunQuerySet
+from django_defer.signals import emit
 from django_defer.states import WAITING, Reason, State, is_allowed
 
 BATCH: Final = 500  # rows a promote, park or unpark touches at once
+UNSTARTED: Final = WAITING | {State.CLAIMED}
+
+# A claim reserves the number of an attempt; it is given back when that does not begin.
+_UNSTARTED_ATTEMPT: Final = Case(
+    When(state=State.CLAIMED, then=F("attempt") - 1),
+    default=F("attempt"),
+    output_field=PositiveSmallIntegerField(),
+)
 
 
 def release(runs: RunQuerySet) -> int:
@@ -57,14 +67,44 @@ def cancel_waiting(using: str, run_id: UUID, reason: str) -> bool:
     return bool(
         move(
             run,
-            WAITING | {State.CLAIMED},
+            UNSTARTED,
             State.CANCELLED,
             finished_at=DatabaseNow(),
+            attempt=_UNSTARTED_ATTEMPT,
             claim_id=None,
             key=None,
             reason=reason[:500],
         )
     )
+
+
+def discard(using: str, runs: RunQuerySet, reason: Reason, *, most: int | None = None) -> int:
+    """End runs that have not started, since they have become pointless; return how many.
+
+    With `most`, so many at once, passing over what another process holds.
+    """
+    features = connections[using].features
+    with transaction.atomic(using=using):
+        found = runs.filter(state__in=UNSTARTED)
+        if features.has_select_for_update:
+            passing = most is not None and features.has_select_for_update_skip_locked
+            found = found.select_for_update(skip_locked=passing)
+        rows = list(found.values_list("pk", "function", "attempt")[:most])
+        move(
+            Run.objects.using(using).filter(pk__in=[row[0] for row in rows]),
+            UNSTARTED,
+            State.DISCARDED,
+            finished_at=DatabaseNow(),
+            attempt=_UNSTARTED_ATTEMPT,
+            claim_id=None,
+            key=None,
+            reason=reason,
+        )
+        for run_id, function, attempt in rows:
+            facts = {"function": function, "attempt": attempt, "error": str(reason.label)}
+            tell = partial(emit, "run.discarded", run_id=run_id, **facts)
+            transaction.on_commit(tell, using=using, robust=True)
+    return len(rows)
 
 
 def request_abort(using: str, runs: RunQuerySet, reason: str) -> int:

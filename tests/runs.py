@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.conf import settings
@@ -46,6 +47,7 @@ committing_to_both = pytest.mark.django_db(
     databases=["default", "other"], transaction=True, available_apps=APPS
 )
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+ZONE = ZoneInfo("Europe/Paris")
 
 
 def database() -> BaseDatabaseWrapper:

@@ -17,11 +17,11 @@ from django_defer.ids import uuid7
 from django_defer.models.definitions import CronDefinition
 from django_defer.models.functions import BackgroundFunction
 from django_defer.querysets import DeferManager, RunManager
-from django_defer.states import ACTIVE, FINISHED, UNFINISHED, Outcome, State
+from django_defer.states import ACTIVE, FINISHED, UNFINISHED, WAITING, Outcome, State
 
 
 class DefaultInstant(InstantField):
-    """An instant that the database fills in and INSERT … RETURNING brings back."""
+    """An instant that the database works out and INSERT … RETURNING brings back."""
 
     db_returning = True
 
@@ -65,7 +65,7 @@ class Run(models.Model):
     claimed_at = InstantField(_("claimed at"), null=True)
     started_at = InstantField(_("started at"), null=True)
     finished_at = InstantField(_("finished at"), null=True)
-    discard_after = InstantField(_("discard after"), null=True)
+    discard_after = DefaultInstant(_("discard after"), null=True)
     abort_requested_at = InstantField(_("abort requested at"), null=True)
     attempt = models.PositiveSmallIntegerField(_("attempt"), default=0)
     failures = models.PositiveSmallIntegerField(_("failures"), default=0)
@@ -122,6 +122,11 @@ class Run(models.Model):
                 condition=Q(slot__isnull=False, state__in=sorted(UNFINISHED)),
             ),
             models.Index("rerun_of", name="defer_run_reruns", condition=Q(rerun_of__isnull=False)),
+            models.Index(
+                "discard_after",
+                name="defer_run_deadlines",
+                condition=Q(discard_after__isnull=False, state__in=sorted(WAITING)),
+            ),
             models.Index(F("id").desc(), name="defer_run_failed", condition=Q(state=State.FAILED)),
         )
         constraints = (

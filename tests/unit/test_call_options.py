@@ -21,7 +21,7 @@ def using(**options: Any) -> CallOptions:
 
 
 def test_nothing_given_means_as_the_function_says() -> None:
-    assert using() == CallOptions(None, None, None, None, "")
+    assert using() == CallOptions()
 
 
 def test_every_option_is_read() -> None:
@@ -74,14 +74,14 @@ def test_options_given_stay_as_they_were() -> None:
 # -- refused ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("option", ["discard_after", "metadata"])
+@pytest.mark.parametrize("option", ["metadata"])
 def test_an_option_that_is_not_built_yet_is_refused(option: str) -> None:
     with pytest.raises(InvalidOption, match=f"The option {option}= is not built yet"):
         using(**{option: None})
 
 
 def test_an_unknown_option_is_refused_and_the_known_ones_listed() -> None:
-    with pytest.raises(InvalidOption, match=r"delai=\. Known: delay, run_after, priority, queue"):
+    with pytest.raises(InvalidOption, match=r"delai=\. Known: delay, run_after, discard_after, priority"):
         using(delai=5)
 
 

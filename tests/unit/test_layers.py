@@ -30,6 +30,7 @@ retries cron payload_reading querysets
 payload_display
 payloads registry models wakeup
 discovery call_options catch_up keys
+deadlines
 options enqueue claims transitions inserts
 decorators attempts overlaps
 materialise
