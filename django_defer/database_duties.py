@@ -1,4 +1,4 @@
-"""What a supervisor does in the database, each round: beat, look, tick, reap, take back, park.
+"""What a supervisor does in the database, each round: beat, tick, reap, take back, park, prune.
 
 An unreachable database stops nothing else: it is said once, and every duty is tried again.
 """
@@ -28,6 +28,7 @@ from django_defer.membership import Membership
 from django_defer.models import BackgroundFunction, Queue, Run
 from django_defer.overlaps import end_waits
 from django_defer.pauses import resume_overdue
+from django_defer.prune import Pruner
 from django_defer.querysets import RunQuerySet
 from django_defer.reap import take_back
 from django_defer.scheduler import Look, look, tick
@@ -60,6 +61,7 @@ class DatabaseDuties:
         self._is_away = False
         self._dead_workers: list[tuple[str, Failure]] = []
         self._release = False
+        self._pruner = Pruner(self.using, membership.is_to_prune)
 
     def limit_statements(self) -> None:
         """Let no statement of this process (not its children) hang for long on PostgreSQL."""
@@ -89,12 +91,16 @@ class DatabaseDuties:
         if self._is_away:
             return RETRY_ROUND
         seconds = max(0.0, self._next_at - time.monotonic())
-        return min(seconds, DRAIN_ROUND) if self.drain else seconds
+        if self.drain:
+            return min(seconds, DRAIN_ROUND)
+        return min(seconds, self._pruner.seconds_until_next())
 
     def perform(self) -> bool:
         """Do what is due. Returns whether runs may have become claimable."""
         self._news = False
         self._guarded(self._round)
+        if not (self.drain or self._is_away):
+            self._guarded(self._pruner.step_if_due)
         return self._news
 
     def perform_while_stopping(self) -> None:

@@ -152,8 +152,9 @@ class Defer:
         `queue`, `priority` (-100…100, higher first), `retry` (True, False, a number of retries or
         a RetryPolicy), `max_duration` (seconds, a timedelta or "5m"; default 30 minutes),
         `discard_after` (a duration: what has not begun so long after it was due never runs),
-        `atomic` (body, children and outcome commit together), `rerun_if_lost`, `renamed_from`
-        (the key or keys it had before, whose runs and history it takes over).
+        `atomic` (body, children and outcome commit together), `rerun_if_lost`, `keep_succeeded`,
+        `keep_failed` and `keep_last` (how long ended runs stay, and how many at least),
+        `renamed_from` (the key or keys it had before, whose runs and history it takes over).
         """
         if function is None:
             return lambda inner: register(inner, None, options)

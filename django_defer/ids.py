@@ -8,7 +8,11 @@ from __future__ import annotations
 import os
 import threading
 import time
+from datetime import UTC, datetime, timedelta
+from typing import Final
 from uuid import UUID
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _lock = threading.Lock()
 _last = 0
@@ -33,3 +37,9 @@ def uuid7() -> UUID:
         _last = tick = max(tick, _last + 1)
     random = int.from_bytes(os.urandom(8)) >> 2
     return UUID(int=tick >> 12 << 80 | 7 << 76 | (tick & 0xFFF) << 64 | 2 << 62 | random)
+
+
+def first_uuid7_of(instant: datetime) -> UUID:
+    """Return the least UUIDv7 that can be made at this instant (an aware datetime)."""
+    milliseconds = (instant - EPOCH) // timedelta(milliseconds=1)
+    return UUID(int=max(0, milliseconds) << 80 | 7 << 76 | 2 << 62)

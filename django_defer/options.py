@@ -11,6 +11,7 @@ from django_defer.call_options import CallOptions
 from django_defer.durations import parse_duration
 from django_defer.exceptions import ImproperlyDeferred, InvalidOption
 from django_defer.registry import Options, app_label_of
+from django_defer.retention_options import KEEP, read_option
 from django_defer.retries import RetryPolicy
 from django_defer.schedule_options import NAMES as SCHEDULE_OPTIONS
 
@@ -18,6 +19,7 @@ LONGEST_KEY: Final = 200  # the column's length
 LATER: Final = frozenset({"metadata", "sensitive", "alert"})
 KNOWN: Final = (
     *("queue", "priority", "retry", "max_duration", "discard_after", "atomic", "rerun_if_lost"),
+    *KEEP,
 )
 SPANS: Final = ("max_duration", "discard_after")  # durations of more than nothing
 
@@ -70,6 +72,8 @@ def parse_options(
                 raise InvalidOption(f"{key}: {name} must be more than nothing.")
             spans: dict[str, Any] = {name: span}
             parsed = replace(parsed, **spans)
+    keep = [name for name in KEEP if name in options]
+    parsed = replace(parsed, keep={name: read_option(name, options[name]) for name in keep})
     for name in ("atomic", "rerun_if_lost"):
         if name in options:
             if not isinstance(options[name], bool):

@@ -22,7 +22,7 @@ from django_defer.retries import RetryPolicy
 from django_defer.schedule_options import ScheduleOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from django_defer.cron import CronSchedule
     from django_defer.schedules import Every
@@ -42,6 +42,7 @@ class Options:
     discard_after: timedelta | None = None
     atomic: bool = False
     rerun_if_lost: bool = True
+    keep: Mapping[str, Any] = field(default_factory=dict)  # what it says of its retention
 
 
 class Function(Generic[P, R]):

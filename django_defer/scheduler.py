@@ -20,6 +20,7 @@ from django_defer.exceptions import NotMigrated
 from django_defer.materialise import materialise
 from django_defer.models import CronDefinition, Run
 from django_defer.overlaps import end_waits
+from django_defer.prune import Pruner
 from django_defer.states import WAITING, Reason, State
 from django_defer.transitions import BATCH, discard, promote
 from django_defer.wakeup import announce
@@ -160,17 +161,19 @@ def _log(run: Run) -> None:
 
 
 def run_scheduler(using: str, should_stop: Callable[[], bool]) -> None:
-    """Tick whenever something is due, and wait for a database that is away.
+    """Tick whenever something is due, prune, and wait for a database that is away.
 
     Returns at most two seconds after `should_stop()` is true.
     """
     logger.info("scheduler.started", extra={"event": "scheduler.started"})
+    pruner = Pruner(using)
     while not should_stop():
         try:
             pause = persistently(using, lambda: tick_if_due(using), give_up=should_stop)
+            persistently(using, pruner.step_if_due, give_up=should_stop)
         except UNREACHABLE:
             break  # told to stop while the database was away
-        time.sleep(pause)
+        time.sleep(max(SHORTEST_SLEEP, min(pause, pruner.seconds_until_next())))
     logger.info("scheduler.stopped", extra={"event": "scheduler.stopped"})
 
 

@@ -17,6 +17,7 @@ from django_defer.durations import format_duration, parse_duration
 from django_defer.models import BackgroundFunction, Cluster, CronDefinition
 from django_defer.registry import Function, registry
 from django_defer.renames import move_runs, rename
+from django_defer.retention_options import as_json
 from django_defer.sync_report import SyncReport
 from django_defer.wakeup import announce
 
@@ -95,6 +96,7 @@ def function_values(function: Function[Any, Any]) -> dict[str, Any]:
             **({"discard_after": format_duration(deadline)} if deadline else {}),
             "atomic": options.atomic,
             "rerun_if_lost": options.rerun_if_lost,
+            **as_json(options.keep),
         },
         "module": function.module,
         "line": function.line,

@@ -76,6 +76,16 @@ def _positive_duration(value: Any) -> str | None:
     return None if _read(value) else f"more than nothing: {DURATION}"
 
 
+def _duration_or_none(value: Any) -> str | None:
+    good = value is None or _read(value) is not None
+    return None if good else f'{DURATION} such as "7 days", or None for ever'
+
+
+def _count(value: Any) -> str | None:
+    good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return None if good else "a whole number from 0 up"
+
+
 def _whole(value: Any) -> str | None:
     good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     return None if good else "a whole number from 1 up"
@@ -118,4 +128,7 @@ READERS: Final[dict[str, Reader]] = {
     "LEASE": _positive_duration,
     "PREPARE_STATEMENTS": _flag,
     "MAX_RUNS_PER_WORKER": _whole,
+    "KEEP_SUCCEEDED": _duration_or_none,
+    "KEEP_FAILED": _duration_or_none,
+    "KEEP_LAST": _count,
 }

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.django_db
 
-COMMANDS = ["defer_sync", "defer_scheduler", "defer_run", "defer_status"]
+COMMANDS = ["defer_sync", "defer_scheduler", "defer_run", "defer_status", "defer_prune"]
 
 
 def command(name: str, *arguments: str, **options: Any) -> list[str]:

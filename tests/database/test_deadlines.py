@@ -11,6 +11,7 @@ from django_defer import InvalidOption, attempts, operations, transitions
 from django_defer import executor as executor_module
 from django_defer.attempts import Failure
 from django_defer.clock import DatabaseNow, database_now
+from django_defer.connections import Freshness
 from django_defer.models import BackgroundFunction, CronDefinition, Run
 from django_defer.scheduler import look, tick
 from django_defer.signals import run_discarded
@@ -229,7 +230,7 @@ def inline() -> executor_module.Executor:
         inbox=None,
         board=None,
         interrupts=Unlimited(),
-        freshness=executor_module.Freshness(),
+        freshness=Freshness(),
     )
 
 

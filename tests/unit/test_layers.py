@@ -23,7 +23,7 @@ PACKAGE = Path(django_defer.__file__).parent
 LAYERS = """
 exceptions states context ids
 conf durations clock signals event_loop
-cron_fields payload_types connections statements schedules schedule_options sync_report
+cron_fields payload_types connections statements schedules schedule_options retention_options sync_report
 cron_warnings cron_meaning
 cron_words
 retries cron payload_reading querysets
@@ -36,8 +36,9 @@ decorators attempts overlaps
 materialise
 failures definition_sync renames attempt_events
 sync stored_calls unfit
-operations pauses reap scheduler
-overrides reports
+operations pauses reap retention
+prune
+scheduler overrides reports
 status_text
 status_json
 bell process django_q2 interrupts
