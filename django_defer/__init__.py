@@ -32,6 +32,7 @@ from django_defer.exceptions import (
     UnknownFunction,
     UnreadablePayload,
     UnserializableValue,
+    WaitInsideRun,
     WaitInsideTransaction,
 )
 from django_defer.retries import RetryPolicy
@@ -69,6 +70,7 @@ __all__ = [
     "UnknownFunction",
     "UnreadablePayload",
     "UnserializableValue",
+    "WaitInsideRun",
     "WaitInsideTransaction",
     "current_run",
     "defer",

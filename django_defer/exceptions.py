@@ -48,10 +48,8 @@ class DuplicateKey(DeferError, ValueError):
     def __init__(self, key: str, first: str, second: str, proper: str = "") -> None:
         self.key, self.first, self.second, self.proper = key, first, second, proper
         if proper:
-            message = (
-                f"One background function was imported under two module paths: {first} and "
-                f"{second}. Import it as {proper} everywhere."
-            )
+            places = f"{first} and {second}"
+            message = f"{key} was imported twice, as {places}. Import it as {proper} everywhere."
         else:
             message = (
                 f"Two background functions have the key {key!r}: {first} and {second}. "
@@ -244,8 +242,18 @@ class WaitInsideTransaction(DeferError):
         self.run_id = run_id
         super().__init__(
             f"Run {run_id} was enqueued or changed in a transaction that is still open, so no "
-            f"worker can see it and waiting would never end. Wait after the transaction has "
-            f"committed."
+            f"worker can see it. Wait after that has committed."
+        )
+
+
+class WaitInsideRun(DeferError):
+    """`wait()` without a timeout inside another run, whose worker could do nothing meanwhile."""
+
+    def __init__(self, run_id: Any, waiting_id: Any) -> None:
+        self.run_id, self.waiting_id = run_id, waiting_id
+        super().__init__(
+            f"Run {waiting_id} would keep its worker while it waits for {run_id}: if all do so, "
+            f"nobody executes that. Give timeout=, or let that one enqueue what comes after it."
         )
 
 

@@ -14,6 +14,7 @@ from django.db import connections
 from django_defer.call_options import CallOptions
 from django_defer.clock import database_now
 from django_defer.conf import conf
+from django_defer.context import current_run
 from django_defer.deadlines import refuse_later
 from django_defer.durations import parse_duration
 from django_defer.enqueue import build_run, inherit, insert, is_pending
@@ -27,6 +28,7 @@ from django_defer.exceptions import (
     RunNotEnqueued,
     RunNotRerunnable,
     RunNotReschedulable,
+    WaitInsideRun,
     WaitInsideTransaction,
 )
 from django_defer.models import CronDefinition, Run
@@ -147,7 +149,7 @@ def rerun(run: Run, *, actor: str = "") -> Run:
 
 
 def wait(run: Run, timeout: float | str | timedelta | None = None) -> Run:
-    """Return when the run has ended, refreshed."""
+    """Return when the run has ended, refreshed. Inside another run, give a timeout."""
     refuse_event_loop(".wait()")
     limit = None if timeout is None else parse_duration(timeout, name="timeout").total_seconds()
     until = None if limit is None else time.monotonic() + limit
@@ -158,6 +160,8 @@ def wait(run: Run, timeout: float | str | timedelta | None = None) -> Run:
             if run.is_finished:
                 return run
         _refuse_own_transaction(run)
+        if until is None and (current := current_run()) is not None:
+            raise WaitInsideRun(run.pk, current.id)
         left = longest if until is None else until - time.monotonic()
         if left <= 0:
             raise ResultNotReady(run.pk, str(run.state))

@@ -28,7 +28,8 @@ from django_defer import (
 )
 from django_defer.clock import database_now
 from django_defer.context import CurrentRun, running
-from django_defer.exceptions import RunNotRerunnable, WaitInsideTransaction
+from django_defer.exceptions import RunNotRerunnable, WaitInsideRun, WaitInsideTransaction
+from django_defer.ids import uuid7
 from django_defer.materialise import materialise
 from django_defer.membership import Membership
 from django_defer.models import BackgroundFunction, CronDefinition, Queue, Run
@@ -618,6 +619,24 @@ def test_waiting_for_what_the_transaction_itself_changed_is_refused() -> None:
         run.reschedule()
         with pytest.raises(WaitInsideTransaction):
             run.wait(timeout=5)
+
+
+@committing
+def test_waiting_for_another_run_inside_a_run_needs_a_timeout() -> None:
+    run, done = add(1), new_run(state=State.SUCCEEDED)
+    outer = CurrentRun(
+        id=uuid7(), function="testapp.fan_out", attempt=1, is_last_attempt=False, root_id=uuid7()
+    )
+    with running(outer):
+        for wait in (run.wait, run.get_result):
+            with pytest.raises(WaitInsideRun, match="Give timeout=") as caught:
+                wait()
+        assert (caught.value.run_id, caught.value.waiting_id) == (run.pk, outer.id)
+        with pytest.raises(ResultNotReady):
+            run.wait(timeout=0.01)
+        assert done.wait() == done
+    with pytest.raises(ResultNotReady):
+        run.wait(timeout=0.01)
 
 
 @committing
