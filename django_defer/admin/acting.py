@@ -25,7 +25,7 @@ from django.utils.translation import ngettext
 
 from django_defer.admin.base import ReadingAdmin
 from django_defer.conf import conf
-from django_defer.exceptions import DeferError
+from django_defer.exceptions import DeferError, InvalidOption
 from django_defer.models import Run
 
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ class ActingAdmin(ReadingAdmin):
     def has_cancel_run_permission(self, request: HttpRequest) -> bool:
         """Say whether this person may cancel and abort runs."""
         return request.user.has_perm("django_defer.cancel_run")
+
+    def has_reschedule_run_permission(self, request: HttpRequest) -> bool:
+        """Say whether this person may reschedule waiting runs."""
+        return request.user.has_perm("django_defer.reschedule_run")
 
     def has_rerun_run_permission(self, request: HttpRequest) -> bool:
         """Say whether this person may run finished runs again."""
@@ -141,6 +145,11 @@ class ActingAdmin(ReadingAdmin):
             text = _("Nothing was done: select at most %(n)s at a time.") % {"n": MOST_AT_ONCE}
             self.message_user(request, text, messages.ERROR)
             return None
+        if not rows:
+            text = _("Nothing was done: there are no such %(names)s (any more).")
+            names = {"names": self.opts.verbose_name_plural}
+            self.message_user(request, text % names, messages.WARNING)
+            return None
         question = verb.asks(rows, request.POST if ANSWERED in request.POST else None)
         if question is not None and not question.is_valid():
             here = request.get_full_path()
@@ -185,12 +194,16 @@ class ActingAdmin(ReadingAdmin):
         for row in rows:
             try:
                 done.append(self._apply_to_one(request, verb, row, question))
-            except (DeferError, ObjectDoesNotExist) as refusal:
+            except InvalidOption as refusal:  # is about the answer, and doesn't name the row
+                refused.append(f"{row}: {refusal}")
+            except DeferError as refusal:
                 refused.append(str(refusal))
+            except ObjectDoesNotExist:
+                refused.append(_("%(row)s is gone.") % {"row": row})
         if done:
-            self.message_user(request, _listed(verb.done, done), messages.SUCCESS)
+            self.message_user(request, _listed(verb.done, done, ", "), messages.SUCCESS)
         if refused:
-            self.message_user(request, _listed(verb.not_done, refused), messages.ERROR)
+            self.message_user(request, _listed(verb.not_done, refused, " "), messages.ERROR)
 
     def _apply_to_one(
         self, request: HttpRequest, verb: Verb, row: Any, question: Question | None
@@ -229,9 +242,9 @@ def _action(verb: Verb) -> Callable[..., HttpResponse | None]:
     return decorated
 
 
-def _listed(what: Any, items: list[str]) -> str:
-    """Return "Cancelled: a, b, c and 7 more." """
-    named = format_html_join(", ", "{}", ((item,) for item in items[:MOST_NAMED]))
+def _listed(what: Any, items: list[str], between: str) -> str:
+    """Return "Cancelled (10): a, b, c and 7 more"."""
+    named = format_html_join(between, "{}", ((item,) for item in items[:MOST_NAMED]))
     more = len(items) - MOST_NAMED
     if more <= 0:
         return format_html("{}: {}", what, named)

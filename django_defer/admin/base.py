@@ -22,6 +22,7 @@ from django_defer.admin.rendering import Links
 
 if TYPE_CHECKING:
     from django.db.models import Model
+    from django_stubs_ext import StrOrPromise
 
     from django_defer.admin.pages import Page
 
@@ -46,6 +47,7 @@ class ReadingAdmin(Base):
     show_full_result_count = False  # it would count the whole table
     show_facets = admin.ShowFacets.NEVER  # so would these
     object_history_template = "admin/django_defer/object_history.html"
+    may_be_gone: StrOrPromise = ""  # why a row may not be there any more
 
     class Media:
         css = {"all": ["django_defer/admin.css"]}
@@ -125,7 +127,7 @@ class ReadingAdmin(Base):
     def gone(self, request: HttpRequest) -> HttpResponse:
         """Go to the list, and say that there is no such row (any more)."""
         text = _("There is no such %(name)s (any more).") % {"name": self.opts.verbose_name}
-        self.message_user(request, text, messages.WARNING)
+        self.message_user(request, f"{text} {self.may_be_gone}".strip(), messages.WARNING)
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"
         return HttpResponseRedirect(reverse(name, current_app=self.admin_site.name))
 
@@ -148,6 +150,10 @@ class ReadingAdmin(Base):
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show who did what, and say in which zone the times are."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        if self.get_object(request, unquote(object_id)) is None:
+            return self.gone(request)
         zone = {"zone": timezone.get_current_timezone_name()}
         return super().history_view(request, object_id, {**zone, **(extra_context or {})})
 

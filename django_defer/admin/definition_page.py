@@ -22,6 +22,7 @@ from django_defer.admin.rendering import (
     EMPTY,
     block,
     now,
+    pruned,
     quiet,
     relative,
     show_instant,
@@ -152,7 +153,7 @@ def _last(
 ) -> list[tuple[Any, Any]]:
     if row.last_slot_at is None:
         return [(_("Slot"), _("None yet."))]
-    run: Any = _("pruned") if row.last_run_id else EMPTY
+    run: Any = pruned(row.last_run_id) if row.last_run_id else EMPTY
     if last is not None:
         run = format_html("{} {}", links.to_run(last), state_badge(last))
     facts = [(_("Slot"), slot_in_words(row.last_slot_at)), (_("Run"), run)]

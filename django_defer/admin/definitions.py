@@ -90,4 +90,6 @@ class CronDefinitionAdmin(ActingAdmin):
     def last_run_link(self, row: Any) -> str:
         """The run of the last slot."""
         run = row.shown_last_run
-        return EMPTY if run is None else self.links.to(Run, run.pk, state_badge(run))
+        if run is not None:
+            return self.links.to(Run, run.pk, state_badge(run))
+        return quiet(_("pruned")) if row.last_run_id else EMPTY

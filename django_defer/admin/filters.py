@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from django_defer.admin.rendering import RETRYING, display_zone, now, short_id
-from django_defer.models import BackgroundFunction, CronDefinition
+from django_defer.models import BackgroundFunction, CronDefinition, Run
 from django_defer.states import State
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class StateFilter(admin.SimpleListFilter):
             return queryset.retrying()
         if value == State.SCHEDULED:
             return queryset.filter(state=value, failures=0, losses=0)
-        return queryset.filter(state=value) if value else queryset
+        return queryset.in_state(value) if value else queryset
 
 
 class FunctionFilter(admin.SimpleListFilter):
@@ -113,7 +113,11 @@ class ParentFilter(admin.SimpleListFilter):
         if not value:
             return []
         parent = _uuid(value)
-        return [(value, _("run %s") % short_id(parent) if parent else _("no run"))]
+        if parent is None:
+            return [(value, _("no run"))]
+        is_kept = Run.objects.filter(pk=parent).exists()
+        text = _("run %s") if is_kept else _("run %s (pruned)")
+        return [(value, text % short_id(parent))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Keep the runs that this run enqueued."""

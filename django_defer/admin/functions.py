@@ -128,8 +128,11 @@ def count_unfinished(keys: list[str]) -> dict[str, tuple[int, int]]:
 
     A state at a time: each has a partial index, which a query for all of them would not use.
     """
-    runs = Run.objects.filter(function__in=keys).order_by().values_list("function", "state")
-    first, *others = (runs.filter(state=state).annotate(n=Count("pk")) for state in UNFINISHED)
+    runs = Run.objects.filter(function__in=keys).order_by()
+    first, *others = (
+        runs.in_state(state).values_list("function", "state").annotate(n=Count("pk"))
+        for state in UNFINISHED
+    )
     rows = first.union(*others, all=True)
     counts: dict[str, tuple[int, int]] = {}
     for key, state, n in rows:

@@ -7,8 +7,8 @@ goes into the log.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import timedelta
+from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -17,13 +17,11 @@ from django.utils.translation import gettext_lazy
 
 from django_defer.admin.mirrors import schedule_as_text, with_override
 from django_defer.admin.pages import Section
-from django_defer.admin.rendering import display_zone, now, with_zone, zone_name
+from django_defer.admin.rendering import now
 from django_defer.admin.slots import next_slots, schedule_in_words, unreadable
 from django_defer.cron import CronSchedule
 from django_defer.models import BackgroundFunction, CronDefinition
 from django_defer.schedules import parse_interval
-
-MORNING: Final = 8  # the hour of "tomorrow, 08:00"
 
 
 class Question(forms.Form):
@@ -60,68 +58,6 @@ class ReasonQuestion(Question):
     def in_words(self) -> str:
         """Return the reason."""
         return str(self.cleaned_data["reason"])
-
-
-class PauseQuestion(ReasonQuestion):
-    """Until when and why. Without an answer: until somebody resumes it."""
-
-    name = "pause"
-    field_order = ("span", "until", "reason")
-    span = forms.ChoiceField(
-        label=gettext_lazy("How long"),
-        choices=[
-            ("", gettext_lazy("until somebody resumes it")),
-            ("hour", gettext_lazy("for an hour")),
-            ("morning", gettext_lazy("until tomorrow, 08:00")),
-        ],
-        required=False,
-    )
-    until = forms.DateTimeField(
-        required=False,
-        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
-    )
-
-    def __init__(self, rows: Sequence[Any], data: Mapping[str, Any] | None = None) -> None:
-        super().__init__(rows, data)
-        label = _("Or until (%(zone)s, optional)") % {"zone": zone_name()}
-        self.fields["until"].label = label
-
-    def clean_until(self) -> datetime | None:
-        """Refuse what has passed."""
-        until: datetime | None = self.cleaned_data["until"]
-        if until is None:
-            return None
-        if until.tzinfo is None:  # USE_TZ is off
-            until = until.replace(tzinfo=display_zone())
-        if until <= now():
-            raise ValidationError(_("This time has passed."))
-        return until
-
-    def clean(self) -> dict[str, Any]:
-        """Make one end of both answers."""
-        answers: dict[str, Any] = self.cleaned_data
-        span = answers.get("span")
-        if span and answers.get("until"):
-            self.add_error("until", _("Choose one: this time, or the span above."))
-        elif span:
-            answers["until"] = _end_of(span)
-        return answers
-
-    def in_words(self) -> str:
-        """Return "until 2026-11-26 08:00:00 UTC, the reason"."""
-        until = self.cleaned_data["until"]
-        end = _("until %(time)s") % {"time": with_zone(until)} if until else ""
-        return ", ".join(part for part in (end, super().in_words()) if part)
-
-
-def _end_of(span: str) -> datetime:
-    local = now().astimezone(display_zone())
-    if span == "hour":
-        return now() + timedelta(hours=1)
-    morning = (local + timedelta(days=1)).replace(
-        hour=MORNING, minute=0, second=0, microsecond=0, fold=0
-    )
-    return morning.astimezone(UTC)
 
 
 class ResumeQuestion(Question):

@@ -192,6 +192,11 @@ def code(text: Any) -> SafeString:
     return format_html("<code>{}</code>", text)
 
 
+def pruned(run_id: UUID) -> SafeString:
+    """Return the id of a run whose row is gone, without a link."""
+    return format_html("{} ({})", code(short_id(run_id)), _("pruned"))
+
+
 class Links:
     """Links to admin pages of one AdminSite; plain text where it has no such page."""
 

@@ -18,6 +18,7 @@ from django_defer.admin.rendering import (
     block,
     code,
     now,
+    pruned,
     short_id,
     show_duration,
     show_instant,
@@ -144,7 +145,7 @@ def _relative(run_id: UUID | None, relatives: dict[UUID, Run], links: Links) -> 
         return ""
     if run_id in relatives:
         return links.to_run(relatives[run_id])
-    return format_html("{} ({})", code(short_id(run_id)), _("pruned"))
+    return pruned(run_id)
 
 
 def _reruns(run: Run, links: Links) -> str:

@@ -1,4 +1,4 @@
-"""Runs: the list with its filters, and the verbs cancel, abort and rerun."""
+"""Runs: the list with its filters, and the verbs reschedule, cancel, abort and rerun."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from django_defer.admin.base import ReadingChangeList
 from django_defer.admin.rendering import (
     code,
     now,
+    pruned,
     quiet,
     short_id,
     show_duration,
@@ -26,7 +27,7 @@ from django_defer.admin.rendering import (
 from django_defer.admin.run_page import run_page
 from django_defer.admin.search import MOST_COUNTED, MOST_SEARCHED, BoundedPaginator, search_runs
 from django_defer.admin.sentences import attempts_in_words
-from django_defer.admin.verbs import ABORT, CANCEL, RERUN
+from django_defer.admin.verbs import ABORT, CANCEL, RERUN, RESCHEDULE
 from django_defer.models import BackgroundFunction, Run
 from django_defer.states import WAITING, State
 
@@ -52,7 +53,7 @@ class RunChangeList(ReadingChangeList):
 class RunAdmin(ActingAdmin):
     """What runs, ran and will run."""
 
-    verbs = (CANCEL, ABORT, RERUN)
+    verbs = (RESCHEDULE, CANCEL, ABORT, RERUN)
     actions = as_actions(verbs)
     list_display = (
         "run_id",
@@ -85,10 +86,18 @@ class RunAdmin(ActingAdmin):
     sortable_by = ()
     paginator = BoundedPaginator
     list_per_page = 50
+    may_be_gone = _("Finished runs are pruned after a while.")
 
     def page(self, request: HttpRequest, row: Run) -> Page:
         """Return what the page of this run shows."""
         return run_page(row, self.links, may_see_data=may_see_data(request))
+
+    def prepare(self, rows: list[Any]) -> None:
+        """Look up which parents are still there."""
+        parents = {row.parent_id for row in rows if row.parent_id}
+        kept = set(Run.objects.filter(pk__in=parents).values_list("pk", flat=True))
+        for row in rows:
+            row.shown_parent_is_kept = row.parent_id in kept
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Leave large columns out of the list."""
@@ -150,12 +159,13 @@ class RunAdmin(ActingAdmin):
         return stack(quiet(show_duration(waited)), show_duration(took))
 
     @admin.display(description=_("queue and parent"))
-    def queue_and_parent(self, run: Run) -> str:
+    def queue_and_parent(self, run: Any) -> str:
         """Its queue, and the run that enqueued it."""
         if run.parent_id is None:
-            return run.queue
-        parent = self.links.to(Run, run.parent_id, code(short_id(run.parent_id)))
-        return stack(run.queue, parent)
+            return str(run.queue)
+        if not run.shown_parent_is_kept:
+            return stack(run.queue, pruned(run.parent_id))
+        return stack(run.queue, self.links.to(Run, run.parent_id, code(short_id(run.parent_id))))
 
 
 def may_see_data(request: HttpRequest) -> bool:

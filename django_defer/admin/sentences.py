@@ -22,9 +22,9 @@ from django_defer.admin.rendering import (
 from django_defer.admin.slots import missed_in_words, slot_in_words
 from django_defer.conf import conf
 from django_defer.durations import parse_duration
-from django_defer.models import BackgroundFunction, Cluster, Queue, Run
+from django_defer.models import Attempt, BackgroundFunction, Cluster, Queue, Run
 from django_defer.querysets import RunQuerySet
-from django_defer.states import ACTIVE, WAITING, Reason, State
+from django_defer.states import ACTIVE, WAITING, Outcome, Reason, State
 
 ORDER: Final = [
     State.SUCCEEDED,
@@ -60,6 +60,12 @@ REASONS: Final[dict[tuple[str, str], Any]] = {
     (State.DISCARDED, Reason.SUPERSEDED): gettext_lazy(
         "Discarded: a newer slot came while it waited for a retry."
     ),
+    (State.DISCARDED, Reason.EXPIRED): gettext_lazy(
+        "Discarded: it had not started by %(deadline)s."
+    ),
+    (State.FAILED, Reason.EXPIRED): gettext_lazy(
+        "Not tried again: the next attempt could not have started by %(deadline)s."
+    ),
 }
 
 
@@ -93,7 +99,8 @@ def state_in_words(run: Run, at: datetime) -> str:
         if run.state in State.values
         else None
     )
-    return sentence(run, at) if sentence else _ended(run)
+    said = sentence(run, at) if sentence else _ended(run)
+    return f"{said} {_deadline_in_words(run)}".strip()
 
 
 def count_by_shown_state(runs: RunQuerySet) -> dict[str, int]:
@@ -143,15 +150,33 @@ def _lost(times: int) -> str:
     return ngettext("lost once", "lost %(n)s times", times) % {"n": times}
 
 
+def _deadline_in_words(run: Run) -> str:
+    """Return what becomes of a waiting run that does not start in time."""
+    if run.state not in WAITING or run.discard_after is None:
+        return ""
+    facts = {"deadline": with_zone(run.discard_after)}
+    if run.attempt:
+        return _("Discarded if it has not started again by %(deadline)s.") % facts
+    return _("Discarded if it has not started by %(deadline)s.") % facts
+
+
 def _scheduled(run: Run, at: datetime) -> str:
     when = {"time": with_zone(run.run_after), "relative": relative(run.run_after, at)}
-    if not (run.failures or run.losses):
+    if run.attempt and _was_lost(run):
+        return _("Lost, starts again at %(time)s (%(relative)s).") % when
+    if not run.failures:
         return _("Waits until %(time)s (%(relative)s).") % when
     return _("Retrying: attempt %(n)s of %(most)s at %(time)s (%(relative)s).") % {
         "n": run.failures + 1,
         "most": run.max_attempts,
         **when,
     }
+
+
+def _was_lost(run: Run) -> bool:
+    """Say whether the latest attempt was lost."""
+    outcomes = Attempt.objects.filter(run=run.pk).order_by("-number", "-id")
+    return outcomes.values_list("outcome", flat=True).first() == Outcome.LOST
 
 
 def _queued(run: Run, at: datetime) -> str:
@@ -189,7 +214,12 @@ def _reason_in_words(run: Run) -> str:
     sentence = REASONS.get((run.state, run.reason))
     if sentence is None:
         return ""
-    said = str(sentence) % {"function": run.function_id}
+    if run.state == State.DISCARDED and run.reason == Reason.EXPIRED and run.attempt:
+        sentence = _("Discarded: it had not started again by %(deadline)s.")
+    said = str(sentence) % {
+        "function": run.function_id,
+        "deadline": with_zone(run.discard_after) if run.discard_after else _("its deadline"),
+    }
     missed = missed_in_words(run) if run.state == State.SKIPPED else ""
     return said + " " + _("It stands for %(slots)s.") % {"slots": missed} if missed else said
 
@@ -230,7 +260,9 @@ def _failed(run: Run, at: datetime) -> str:
         "Failed for good after %(n)s attempt", "Failed for good after %(n)s attempts", run.attempt
     ) % {"n": run.attempt}
     lost = f" ({_lost(run.losses)})" if run.losses else ""
-    return f"{made}{lost}: {_first_line(run.error)}" if run.error else f"{made}{lost}."
+    said = f"{made}{lost}: {_first_line(run.error)}" if run.error else f"{made}{lost}."
+    reason = _reason_in_words(run)
+    return f"{said.rstrip('.')}. {reason}" if reason else said
 
 
 def _ended(run: Run) -> str:

@@ -1,4 +1,4 @@
-"""What a person can do on an admin page: run, pause, resume, override, cancel, abort, rerun.
+"""What a person can do on an admin page: run, pause, override, cancel, reschedule, rerun.
 
 A verb has its own permission and says, for a given row, why it does not apply now. The rules
 themselves are those of `operations`; a verb that one of these refuses ends as a message.
@@ -14,13 +14,15 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from django_defer import operations, overrides, pauses
-from django_defer.admin.questions import (
-    OverrideQuestion,
-    PauseQuestion,
-    ReasonQuestion,
-    ask_about_catch_up,
+from django_defer.admin.moments import PauseQuestion, RescheduleQuestion
+from django_defer.admin.questions import OverrideQuestion, ReasonQuestion, ask_about_catch_up
+from django_defer.exceptions import (
+    AbortInProgress,
+    RunError,
+    RunNotCancellable,
+    RunNotRerunnable,
+    RunNotReschedulable,
 )
-from django_defer.exceptions import AbortInProgress, RunError, RunNotCancellable, RunNotRerunnable
 from django_defer.models import CronDefinition, Run
 from django_defer.registry import registry, required_parameters
 from django_defer.states import FINISHED, WAITING, State
@@ -145,6 +147,14 @@ def _abort(run: Run, actor: str, answers: Answers) -> None:
     operations.cancel(run, force=True, actor=actor, reason=answers["reason"])
 
 
+def _refuse_reschedule(run: Run) -> str:
+    return "" if run.state in WAITING else str(RunNotReschedulable(run.pk, str(run.state)))
+
+
+def _reschedule(run: Run, actor: str, answers: Answers) -> None:
+    operations.reschedule(run, answers["when"], actor=actor)
+
+
 def _refuse_rerun(run: Run) -> str:
     return "" if run.state in FINISHED else str(RunNotRerunnable(run.pk, str(run.state)))
 
@@ -223,6 +233,17 @@ ABORT = Verb(
     refusal=_refuse_abort,
     perform=_abort,
     asks=ReasonQuestion,
+)
+RESCHEDULE = Verb(
+    name="reschedule",
+    permission="reschedule_run",
+    label=gettext_lazy("Reschedule"),
+    bulk_label=gettext_lazy("Reschedule selected %(verbose_name_plural)s"),
+    done=gettext_lazy("Rescheduled"),
+    not_done=gettext_lazy("Not rescheduled"),
+    refusal=_refuse_reschedule,
+    perform=_reschedule,
+    asks=RescheduleQuestion,
 )
 RERUN = Verb(
     name="rerun",

@@ -73,12 +73,6 @@ def test_a_definition_shows_what_came_of_its_last_slot(admin_client: Client) -> 
     assert "succeeded" in read(admin_client, "crondefinition")
 
 
-def test_a_definition_whose_last_run_was_pruned_is_shown(admin_client: Client) -> None:
-    row = weekly(last_slot_at=ago(days=1), last_run="01800000-0000-7000-8000-0000deadbeef")
-    assert "pruned" in read(admin_client, "crondefinition", row)
-    assert read(admin_client, "crondefinition")
-
-
 def test_a_paused_definition_says_who_paused_it_and_what_it_would_do(
     admin_client: Client,
 ) -> None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.django_db
 
 LIST = "/admin/django_defer/run/"
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
 
 def page_of(run: Run) -> str:
@@ -78,11 +79,12 @@ def test_the_list_takes_the_same_number_of_queries_for_any_number_of_rows(
     admin_client: Client, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     parent = make_finished()
-    with django_assert_num_queries(7):
+    make_retrying(parent=parent, root=parent)
+    with django_assert_num_queries(8):
         read(admin_client, LIST)
     for number in range(20):
-        make_retrying(label=str(number), parent=parent, root=parent)
-    with django_assert_num_queries(7):
+        make_retrying(label=str(number), parent=make_finished(), root=parent)
+    with django_assert_num_queries(8):
         read(admin_client, LIST)
 
 
@@ -192,6 +194,63 @@ def test_a_retry_says_which_attempt_it_will_be_and_when() -> None:
     assert words(run).startswith("Retrying: attempt 3 of 17 at 2027-01-25 08:04:12 UTC (in ")
 
 
+def test_a_lost_run_says_when_it_starts_again_and_no_number_of_a_retry() -> None:
+    at = datetime(2027, 1, 25, 8, 4, 12, tzinfo=UTC)
+    run = make_retrying(run_after=at, attempt=3, losses=1)
+    make_attempt(run, 3, outcome=Outcome.LOST)
+    assert words(run).startswith("Lost, starts again at 2027-01-25 08:04:12 UTC (in ")
+    make_attempt(run, 4)
+    assert words(run).startswith("Retrying: attempt 3 of 17 at ")
+
+
+def test_a_run_that_a_stopping_worker_gave_up_was_lost_without_counting() -> None:
+    run = make_run(state=State.SCHEDULED, attempt=1, run_after=ago(seconds=-2))
+    make_attempt(run, 1, outcome=Outcome.LOST)
+    assert words(run).startswith("Lost, starts again at ")
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"state": State.SCHEDULED, "run_after": ago(hours=-3)},
+        {"state": State.QUEUED},
+        {"state": State.PARKED, "reason": Reason.FUNCTION_PAUSED},
+    ],
+    ids=["scheduled", "queued", "parked"],
+)
+@pytest.mark.parametrize(("attempt", "word"), [(0, "started"), (1, "started again")])
+def test_a_waiting_run_says_by_when_it_must_have_started(
+    columns: dict[str, Any], attempt: int, word: str
+) -> None:
+    until = datetime(2027, 1, 25, 8, tzinfo=UTC)
+    run = make_run(**columns, discard_after=until, attempt=attempt, failures=attempt)
+    end = f". Discarded if it has not {word} by 2027-01-25 08:00:00 UTC."
+    assert words(run).endswith(end)
+    Run.objects.filter(pk=run.pk).update(state=State.RUNNING, started_at=ago(seconds=1))
+    assert "Discarded" not in words(run)
+
+
+def test_a_deadline_is_shown_in_the_current_time_zone() -> None:
+    run = make_run(discard_after=datetime(2027, 1, 25, 8, tzinfo=UTC))
+    with timezone.override("Asia/Tokyo"):
+        assert words(run).endswith("by 2027-01-25 17:00:00 Asia/Tokyo.")
+
+
+def test_a_run_that_failed_since_a_retry_would_come_too_late_says_so() -> None:
+    run = make_finished(
+        State.FAILED,
+        failures=1,
+        error_class="ValueError",
+        error_message="no luck.",
+        reason=Reason.EXPIRED,
+        discard_after=datetime(2026, 7, 1, 8, tzinfo=UTC),
+    )
+    assert words(run) == (
+        "Failed for good after 1 attempt: ValueError: no luck. Not tried again: the next attempt "
+        "could not have started by 2026-07-01 08:00:00 UTC."
+    )
+
+
 def test_a_delayed_run_says_until_when_it_waits() -> None:
     run = make_run(state=State.SCHEDULED, run_after=ago(hours=-3, seconds=-5))
     assert words(run).startswith("Waits until ")
@@ -243,6 +302,23 @@ def test_a_silent_cluster_serves_no_queue() -> None:
         ({"state": State.ABORTED, "reason": "aborted by ada"}, "Aborted by ada."),
         ({"state": State.ABORTED, "reason": "not this one"}, "Aborted: not this one."),
         ({"state": State.DISCARDED}, "Discarded."),
+        (
+            {"state": State.DISCARDED, "reason": Reason.EXPIRED, "discard_after": NOON},
+            "Discarded: it had not started by 2026-07-01 12:00:00 UTC.",
+        ),
+        (
+            {
+                "state": State.DISCARDED,
+                "reason": Reason.EXPIRED,
+                "discard_after": NOON,
+                "attempt": 1,
+            },
+            "Discarded: it had not started again by 2026-07-01 12:00:00 UTC.",
+        ),
+        (
+            {"state": State.DISCARDED, "reason": Reason.EXPIRED},
+            "Discarded: it had not started by its deadline.",
+        ),
     ],
 )
 def test_a_state_is_said_with_its_reason(columns: dict[str, Any], sentence: str) -> None:
@@ -392,12 +468,6 @@ def test_the_page_links_parent_root_rerun_and_reruns(admin_client: Client) -> No
     for other in (root, parent, again):
         assert page_of(other) in text
     assert page_of(first) in read(admin_client, page_of(again))
-
-
-def test_a_parent_that_was_pruned_is_named_without_a_link(admin_client: Client) -> None:
-    run = make_run(parent_id="01800000-0000-7000-8000-0000deadbeef")
-    text = read(admin_client, page_of(run))
-    assert "<code>deadbeef</code> (pruned)" in text
 
 
 def test_children_are_counted_by_state_with_links_to_them(admin_client: Client) -> None:

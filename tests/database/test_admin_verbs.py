@@ -121,6 +121,13 @@ CASES = [
         lambda row: not row.is_overridden,
         is_action=False,
     ),
+    Case(
+        "run",
+        "reschedule",
+        "reschedule_run",
+        lambda: make_run(state=State.SCHEDULED, run_after=ago(hours=-3)),
+        lambda run: run.state == State.QUEUED,
+    ),
 ]
 ALL = {case.permission for case in CASES}
 every_verb = pytest.mark.parametrize("case", CASES, ids=str)
