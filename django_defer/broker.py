@@ -16,12 +16,13 @@ from uuid import UUID
 from django.db import DatabaseError, connections
 
 from django_defer.board import Board
-from django_defer.claims import Claim, claim, claim_by_index, waiting_queues
+from django_defer.claims import Claim, claim_by_index, waiting_queues
 from django_defer.conf import conf
 from django_defer.connections import drop, is_busy
 from django_defer.django_q2 import Broker, SignedPackage
 from django_defer.durations import parse_duration
 from django_defer.exceptions import DeferError
+from django_defer.fronts import Front
 from django_defer.wakeup import CHANNEL, WINDOW
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class RunBroker(Broker):  # type: ignore[misc]
         self.keys = list(keys)
         self.board = board
         self._turn = 0
+        self._fronts: dict[str, Front] = {}
         self._idle: list[int] = []  # as of the last look
         self._pause = 0.0
         self._session: Any = None  # the connection that listens
@@ -118,9 +120,19 @@ class RunBroker(Broker):  # type: ignore[misc]
             free = [worker for worker in slots if worker not in dict(pairs)]
             if not free:
                 break
-            pairs += claim(self.using, queue, self.cluster, free, self.keys)
+            pairs += self._front(queue).claim(free)
         self._turn += 1
         return [self._task(slots[worker], mine) for worker, mine in pairs]
+
+    def _front(self, queue: str) -> Front:
+        if queue not in self._fronts:
+            self._fronts[queue] = Front(self.using, queue, self.cluster, self.keys)
+        return self._fronts[queue]
+
+    def _longest_wait(self) -> float:
+        """Return how long to sleep when nothing wakes us: a front may be due for a look."""
+        looks = (front.seconds_until_look() or LONGEST_WAIT for front in self._fronts.values())
+        return min([LONGEST_WAIT, *looks])
 
     def _find_queues(self) -> None:
         """Serve queues that no code names too, unless told which ones to serve."""
@@ -188,7 +200,7 @@ class RunBroker(Broker):  # type: ignore[misc]
         later, since another one may have been throttled away."""
         if not self._notified:
             socket = self._session.fileno()
-            self._look_again = socket in self._select(LONGEST_WAIT, socket)
+            self._look_again = socket in self._select(self._longest_wait(), socket)
 
     def _on_notification(self, notification: object) -> None:
         self._notified = self._look_again = True

@@ -8,8 +8,8 @@ cluster row exists, so a cluster that was declared dead claims nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from django.db import connections, transaction
@@ -20,6 +20,13 @@ from django_defer.statements import execute
 from django_defer.states import State
 
 
+class Place(NamedTuple):
+    """Where a run stands in its queue."""
+
+    priority: int
+    id: UUID
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A worker's right to one attempt at one run. Every later write names `claim_id`."""
@@ -27,6 +34,7 @@ class Claim:
     run_id: UUID
     claim_id: UUID
     attempt: int
+    place: Place | None = field(default=None, compare=False)
 
     def as_list(self) -> list[Any]:
         """Return ids only, as plain data, for the trip to the worker."""
@@ -43,7 +51,7 @@ class Claim:
 _POSTGRESQL = """
 WITH picked AS MATERIALIZED (
     SELECT id FROM {run}
-    WHERE state = 'queued' AND queue = %(queue)s AND function = ANY(ARRAY(
+    WHERE state = 'queued' AND queue = %(queue)s{beyond} AND function = ANY(ARRAY(
         SELECT known FROM unnest(%(keys)s::text[]) AS known
         WHERE known NOT IN (SELECT key FROM {function} WHERE paused_at IS NOT NULL)))
     ORDER BY priority DESC, id
@@ -59,8 +67,9 @@ FROM numbered
 WHERE run.id = numbered.id
   AND EXISTS (SELECT 1 FROM {cluster} WHERE id = %(cluster)s)
   AND NOT EXISTS (SELECT 1 FROM {queue} WHERE name = %(queue)s AND paused_at IS NOT NULL)
-RETURNING run.id, run.claim_id, run.attempt, n
+RETURNING run.id, run.claim_id, run.attempt, run.priority, n
 """
+_BEYOND = " AND priority = %(priority)s AND id > %(id)s"
 
 
 # A loose index scan: one look-up a queue, however many rows wait in it.
@@ -95,27 +104,40 @@ def claim_by_index(using: str) -> None:
 
 
 def claim(
-    using: str, queue: str, cluster: UUID, workers: Sequence[str], keys: Sequence[str]
+    using: str,
+    queue: str,
+    cluster: UUID,
+    workers: Sequence[str],
+    keys: Sequence[str],
+    *,
+    beyond: Place | None = None,
 ) -> list[tuple[str, Claim]]:
     """Claim at most one run of `queue` for each of `workers`; return (worker, claim) pairs.
 
     The first worker gets the run that is first in line. `keys` are the functions that may run.
+    `beyond` a place: only what was enqueued later with the same priority (PostgreSQL).
     """
     if not workers or not keys:
         return []
     if connections[using].vendor == "postgresql":
-        return _claim_postgresql(using, queue, cluster, workers, keys)
+        return _claim_postgresql(using, queue, cluster, workers, keys, beyond)
     return _claim_sqlite(using, queue, cluster, workers, keys)
 
 
 def _claim_postgresql(
-    using: str, queue: str, cluster: UUID, workers: Sequence[str], keys: Sequence[str]
+    using: str,
+    queue: str,
+    cluster: UUID,
+    workers: Sequence[str],
+    keys: Sequence[str],
+    beyond: Place | None,
 ) -> list[tuple[str, Claim]]:
     sql = _POSTGRESQL.format(
         run=Run._meta.db_table,
         function=BackgroundFunction._meta.db_table,
         cluster=Cluster._meta.db_table,
         queue=Queue._meta.db_table,
+        beyond=_BEYOND if beyond else "",
         limit=len(workers),  # no parameter: the plan for an unknown limit is made for many rows
     )
     values = {
@@ -124,9 +146,13 @@ def _claim_postgresql(
         "cluster": cluster,
         "workers": list(workers),
         "claims": [uuid4() for _ in workers],
+        **(beyond._asdict() if beyond else {}),
     }
-    rows = sorted(execute(using, sql, values), key=lambda row: int(row[3]))
-    return [(workers[n - 1], Claim(run, claim_id, attempt)) for run, claim_id, attempt, n in rows]
+    rows = sorted(execute(using, sql, values), key=lambda row: int(row[4]))
+    return [
+        (workers[n - 1], Claim(run, claim_id, attempt, Place(priority, run)))
+        for run, claim_id, attempt, priority, n in rows
+    ]
 
 
 def _claim_sqlite(

@@ -27,6 +27,7 @@ from django_defer.durations import parse_duration
 from django_defer.membership import Membership
 from django_defer.models import BackgroundFunction, Queue, Run
 from django_defer.overlaps import end_waits
+from django_defer.pacing import Pace
 from django_defer.pauses import resume_overdue
 from django_defer.prune import Pruner
 from django_defer.querysets import RunQuerySet
@@ -40,6 +41,7 @@ logger = logging.getLogger(__name__)
 STATEMENT_TIMEOUT: Final = 5000  # milliseconds, for the supervisor's own statements
 DRAIN_ROUND: Final = 0.1  # seconds
 STRANDED_AFTER: Final = timedelta(seconds=2)  # a claim reaches its worker within milliseconds
+QUICK: Final = 0.01  # seconds; a look that takes longer is not taken each round
 RETRY_ROUND: Final = 0.25  # seconds until the next try while the database is away
 
 
@@ -61,6 +63,7 @@ class DatabaseDuties:
         self._is_away = False
         self._dead_workers: list[tuple[str, Failure]] = []
         self._release = False
+        self._stranded_pace = Pace(quick=QUICK)
         self._pruner = Pruner(self.using, membership.is_to_prune)
 
     def limit_statements(self) -> None:
@@ -216,6 +219,8 @@ class DatabaseDuties:
     def _release_stranded(self) -> None:
         """Give back claims that no worker is at: the pusher died before it handed them over, or
         never learnt that its claim went through."""
+        if not self._stranded_pace.is_due:
+            return
         at_hand = self.board.claims_at_hand()  # looked at first: what is started later is younger
         if at_hand is None:
             return
@@ -223,7 +228,7 @@ class DatabaseDuties:
             state=State.CLAIMED, claimed_at__lte=DatabaseNow(-STRANDED_AFTER)
         )
         stranded = stranded.exclude(claim_id__in=at_hand)
-        if stranded.exists() and (released := release(stranded)):
+        if self._stranded_pace.timed(stranded.exists) and (released := release(stranded)):
             self._news = True
             logger.warning(
                 "claim.stranded released=%s", released, extra={"event": "claim.stranded"}
@@ -234,8 +239,9 @@ class DatabaseDuties:
         if self.board.claims_at_hand() == set():
             self.to_abort = frozenset()
             return
-        wanted = self._held().filter(state=State.RUNNING, abort_requested_at__isnull=False)
-        self.to_abort = frozenset(filter(None, wanted.values_list("claim_id", flat=True)))
+        wanted = Run.objects.using(self.using).to_abort().values_list("cluster", "claim_id")
+        own = self.membership.id
+        self.to_abort = frozenset(claim for cluster, claim in wanted if claim and cluster == own)
 
     def _held(self) -> RunQuerySet:
         return Run.objects.using(self.using).held_by(self.membership.id)

@@ -5,6 +5,7 @@ The same rules serve Python calls, commands and the admin. `actor` is text: who 
 
 from __future__ import annotations
 
+import logging
 import time
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,10 +35,12 @@ from django_defer.exceptions import (
 from django_defer.models import CronDefinition, Run
 from django_defer.payloads import decode_result
 from django_defer.registry import registry
-from django_defer.states import FINISHED, State
+from django_defer.states import FINISHED, WAITING, State
 from django_defer.transitions import cancel_waiting, request_abort
 from django_defer.transitions import reschedule as move_to
 from django_defer.wakeup import announce
+
+logger = logging.getLogger(__name__)
 
 POLL = (0.01, 0.5)  # seconds between two looks while waiting: first, most
 LOOKS = 3  # at a run that is to be cancelled and moves on meanwhile: to running, or back
@@ -110,7 +113,7 @@ def reschedule(run: Run, when: datetime | None = None, *, actor: str = "") -> No
     if when is not None and when.tzinfo is None:
         raise InvalidOption(f"when={when!r} has no time zone: give an aware datetime.")
     run.refresh_from_db()
-    if run.discard_after is not None and run.state not in FINISHED:
+    if run.discard_after is not None and run.state in WAITING:
         due = when or database_now(_alias(run))
         refuse_later(due, run.discard_after, "Let it be due earlier, or cancel it.")
     if not move_to(_alias(run), run.pk, when):
@@ -118,6 +121,14 @@ def reschedule(run: Run, when: datetime | None = None, *, actor: str = "") -> No
         raise RunNotReschedulable(run.pk, str(run.state))
     announce(_alias(run))
     run.refresh_from_db()
+    logger.info(
+        "run.rescheduled %s run=%s to %s%s",
+        run.function_id,
+        run.pk,
+        run.run_after,
+        f" by {actor}" if actor else "",
+        extra={"event": "run.rescheduled", "run_id": str(run.pk), "function": run.function_id},
+    )
 
 
 def rerun(run: Run, *, actor: str = "") -> Run:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import models
 from django.db.models import Count, F, Q
-from django.db.models.lookups import In
+from django.db.models.expressions import Expression
+from django.db.models.lookups import GreaterThanOrEqual, In
 
 from django_defer.conf import conf
 from django_defer.states import ACTIVE, FINISHED, UNFINISHED, WAITING, Reason, State
@@ -39,8 +40,29 @@ class InStates(In):
         return f"({states})", ()
 
 
+class Zero(Expression):
+    """The number 0, written out."""
+
+    def __init__(self) -> None:
+        super().__init__(output_field=models.IntegerField())
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
+        """Return it as SQL."""
+        return "0", ()
+
+
+def by_held_index() -> GreaterThanOrEqual:
+    """Return the condition, true of every run, that lets a query use the index of what is held."""
+    return GreaterThanOrEqual(F("attempt"), Zero())
+
+
 class RunQuerySet(models.QuerySet["Run"]):
     """Sets of runs."""
+
+    def in_state(self, state: str) -> RunQuerySet:
+        """In this state, found by the index that such runs have."""
+        runs = self.filter(state=state)
+        return runs.filter(by_held_index()) if state in ACTIVE else runs
 
     def waiting(self) -> RunQuerySet:
         """Not started: scheduled, queued or parked."""
@@ -52,7 +74,7 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def active(self) -> RunQuerySet:
         """Claimed by a worker or running in one."""
-        return self.filter(InStates(ACTIVE))
+        return self.filter(InStates(ACTIVE), by_held_index())
 
     def unfinished(self) -> RunQuerySet:
         """Everything that has not ended."""
@@ -87,6 +109,10 @@ class RunQuerySet(models.QuerySet["Run"]):
         """
         parked = self.filter(state=State.PARKED, function__in=keys)
         return parked.exclude(reason=Reason.OVERLAP)
+
+    def to_abort(self) -> RunQuerySet:
+        """Running, and to be aborted."""
+        return self.filter(state=State.RUNNING, abort_requested_at__isnull=False)
 
     def of_slots(self, definitions: Collection[int]) -> RunQuerySet:
         """Made by these definitions' slots (not by `run_now` or a rerun)."""

@@ -33,7 +33,10 @@ FAILURES_SINCE: Final = timedelta(days=1)
 DEFINITIONS_SHOWN: Final = 20
 
 # SQLite takes the partial index of what is held for its very own literals only: no parameters.
-_RUNNING: Final = "SELECT queue, count(*) FROM {run} WHERE state IN ({states}) GROUP BY queue"
+_RUNNING: Final = (
+    "SELECT queue, count(*) FROM {run} "
+    "WHERE attempt >= 0 AND state IN ({states}) GROUP BY queue"
+)
 
 
 @dataclass(frozen=True, slots=True)

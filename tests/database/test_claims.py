@@ -179,6 +179,7 @@ def claim_statement() -> str:
         cluster=Cluster._meta.db_table,
         queue=Queue._meta.db_table,
         limit=2,
+        beyond="",
     )
 
 

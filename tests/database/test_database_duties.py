@@ -88,11 +88,11 @@ def test_it_goes_on_to_ask_while_it_stops(duties: DatabaseDuties, board: Board) 
 
 
 @pytest.mark.postgres
-def test_it_asks_by_the_index_of_what_is_held(duties: DatabaseDuties, board: Board) -> None:
+def test_it_asks_by_the_index_of_what_to_abort(duties: DatabaseDuties, board: Board) -> None:
     runs.fill(State.RUNNING, cluster="gen_random_uuid()")
     runs.fill(State.SUCCEEDED)
     be_busy(board)
     with captured() as queries:
         duties._find_aborts()
     (sql,) = statements(queries)
-    assert "defer_run_held" in plan_of(sql)
+    assert "defer_run_aborts" in plan_of(sql)

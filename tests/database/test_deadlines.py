@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_defer import InvalidOption, attempts, operations, transitions
+from django_defer import InvalidOption, RunNotReschedulable, attempts, operations, transitions
 from django_defer import executor as executor_module
 from django_defer.attempts import Failure
 from django_defer.clock import DatabaseNow, database_now
@@ -321,6 +321,19 @@ def test_it_cannot_be_rescheduled_beyond_its_deadline() -> None:
     late = new_run(discard_after=runs.LONG_AGO)
     with pytest.raises(InvalidOption, match="2020-01-01 00:00:00 UTC"):
         operations.reschedule(late)
+
+
+def test_what_is_not_waiting_is_refused_for_that_whatever_its_deadline() -> None:
+    run = new_run(state=State.RUNNING, discard_after=FUTURE)
+    with pytest.raises(RunNotReschedulable):
+        operations.reschedule(run, FUTURE + HOUR)
+
+
+def test_the_log_says_who_rescheduled_what(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "django_defer")
+    run = new_run()
+    operations.reschedule(run, FUTURE, actor="ada")
+    assert f"run.rescheduled testapp.noop run={run.pk} to {FUTURE} by ada" in caplog.text
 
 
 def test_a_rerun_has_no_deadline() -> None:

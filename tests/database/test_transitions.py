@@ -519,6 +519,30 @@ def test_promoting_reads_the_index_of_scheduled_runs() -> None:
     assert "using defer_run_scheduled" in due.explain()
 
 
+@pytest.mark.postgres
+def test_a_start_and_a_finish_go_by_the_primary_key_whatever_the_table_holds() -> None:
+    """A partial index that the planner takes for empty may be full of dead entries."""
+    runs.fill(State.SUCCEEDED, 20_000)
+    run = run_in(State.CLAIMED)
+    with captured() as queries:
+        started = start(run)
+        attempts.fail(DATABASE, started, BROKEN, None)
+        attempts.succeed(DATABASE, started, "1")
+    values = {
+        "id": run.pk,
+        "claim": run.claim_id,
+        "worker": "0.1",
+        "started_at": None,
+        "result": "1",
+    }
+    for template in (attempts._START, attempts._SUCCEED):
+        plan = plan_of(attempts._sql(template, DATABASE, lazy=""), values)
+        assert "django_defer_run_pkey" in plan
+    updates = [text for text in runs.statements(queries) if text.startswith("UPDATE")]
+    assert updates
+    assert all("django_defer_run_pkey" in plan_of(text) for text in updates)
+
+
 # -- a run that is to be aborted -------------------------------------------------------------------
 
 

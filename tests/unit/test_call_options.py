@@ -81,7 +81,9 @@ def test_an_option_that_is_not_built_yet_is_refused(option: str) -> None:
 
 
 def test_an_unknown_option_is_refused_and_the_known_ones_listed() -> None:
-    with pytest.raises(InvalidOption, match=r"delai=\. Known: delay, run_after, discard_after, priority"):
+    with pytest.raises(
+        InvalidOption, match=r"delai=\. Known: delay, run_after, discard_after, priority"
+    ):
         using(delai=5)
 
 

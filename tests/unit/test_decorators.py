@@ -152,7 +152,11 @@ def test_every_option_is_read() -> None:
         ({"max_duration": "5 parsecs"}, InvalidDuration, "max_duration='5 parsecs' is not"),
         ({"atomic": "yes"}, InvalidOption, "atomic= takes True or False, not 'yes'"),
         ({"rerun_if_lost": 1}, InvalidOption, "rerun_if_lost= takes True or False, not 1"),
-        ({"max_duratoin": 1}, InvalidOption, "unknown option max_duratoin=. Known: atomic, discard"),
+        (
+            {"max_duratoin": 1},
+            InvalidOption,
+            "unknown option max_duratoin=. Known: atomic, discard",
+        ),
         ({"delay": 1}, InvalidOption, "unknown option delay="),
         ({"timezone": "UTC"}, InvalidOption, "timezone= is about a schedule"),
     ],

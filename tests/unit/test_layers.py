@@ -22,8 +22,9 @@ PACKAGE = Path(django_defer.__file__).parent
 # From the bottom up. A name stands for the module and, if it is a package, for all it contains.
 LAYERS = """
 exceptions states context ids
-conf durations clock signals event_loop
-cron_fields payload_types connections statements schedules schedule_options retention_options sync_report
+conf durations clock signals event_loop pacing
+cron_fields payload_types connections statements schedules
+schedule_options retention_options sync_report
 cron_warnings cron_meaning
 cron_words
 retries cron payload_reading querysets
@@ -32,6 +33,7 @@ payloads registry models wakeup
 discovery call_options catch_up keys
 deadlines
 options enqueue claims transitions inserts
+fronts
 decorators attempts overlaps
 materialise
 failures definition_sync renames attempt_events

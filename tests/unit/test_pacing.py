@@ -1,0 +1,51 @@
+"""What is slow is done a tenth of the time at most; what is quick, whenever it is asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from django_defer.pacing import Pace
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    return now
+
+
+def test_what_is_quick_needs_no_rest(clock: list[float]) -> None:
+    pace = Pace(quick=0.01)
+
+    def quick() -> str:
+        clock[0] += 0.0099
+        return "done"
+
+    assert pace.is_due
+    assert pace.timed(quick) == "done"
+    assert pace.is_due
+
+
+def test_what_is_slow_rests_nine_times_as_long(clock: list[float]) -> None:
+    pace = Pace(quick=0.01)
+
+    def slow() -> None:
+        clock[0] += 0.5
+
+    pace.timed(slow)
+    assert not pace.is_due
+    assert pace.seconds_until_due() == pytest.approx(4.5)
+    clock[0] += 4.6
+    assert pace.is_due
+
+
+def test_what_fails_rests_too(clock: list[float]) -> None:
+    pace = Pace()
+
+    def fail() -> None:
+        clock[0] += 1
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        pace.timed(fail)
+    assert pace.seconds_until_due() == pytest.approx(9)
