@@ -192,3 +192,14 @@ def test_hashed_times_are_those_of_the_function() -> None:
     first = new_definition("testapp.a", "H H * * *").next_slots(1, MOMENT)
     second = new_definition("testapp.b", "H H * * *").next_slots(1, MOMENT)
     assert first != second
+
+
+# -- how PostgreSQL keeps the table ------------------------------------------------------------------
+
+
+@pytest.mark.postgres
+def test_dead_versions_of_runs_are_vacuumed_long_before_a_fifth_of_the_table_is_dead() -> None:
+    with runs.database().cursor() as cursor:
+        cursor.execute("SELECT reloptions FROM pg_class WHERE relname = 'django_defer_run'")
+        (options,) = cursor.fetchone()
+    assert "autovacuum_vacuum_scale_factor=0.02" in options
