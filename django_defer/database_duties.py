@@ -149,6 +149,8 @@ class DatabaseDuties:
         beaten = self._beat()  # after what is due: it takes as long as a start
         if self.was_declared_dead:
             return
+        if seen.oldest_beat and seen.oldest_beat <= seen.now - self.membership.lease:
+            self._news = bool(self.membership.reap(seen.now)) or self._news
         self._release_stranded()
         self._find_aborts()
         if ticked or beaten:

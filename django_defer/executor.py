@@ -132,7 +132,7 @@ class Executor:
         self, function: Function[Any, Any], started: Started, args: Any, kwargs: Any
     ) -> None:
         """Call the function and write its result in one transaction, or neither."""
-        with ExitStack() as stack:
+        with only_in_this_process(), ExitStack() as stack:  # a commit's hooks may fork, too
             enter_atomic(stack, self.using)
             savepoints = list(connections[self.using].savepoint_ids)
             result = self.body(function, started, args, kwargs)

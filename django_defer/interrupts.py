@@ -18,6 +18,7 @@ from typing import Any
 from asgiref.sync import async_to_sync
 
 from django_defer.exceptions import RunAborted, TimeLimitExceeded
+from django_defer.process import only_in_this_process
 
 _GUARDED = (signal.SIGALRM, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
 
@@ -60,7 +61,8 @@ class Interrupts:
         try:
             if self._cause is not None:  # its time was up before the loop had begun
                 raise self._cause
-            return await function(*args, **kwargs)
+            with only_in_this_process():  # a child has this thread alone: it would never end
+                return await function(*args, **kwargs)
         except asyncio.CancelledError:
             if self._cause is None:
                 raise

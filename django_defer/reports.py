@@ -34,8 +34,7 @@ DEFINITIONS_SHOWN: Final = 20
 
 # SQLite takes the partial index of what is held for its very own literals only: no parameters.
 _RUNNING: Final = (
-    "SELECT queue, count(*) FROM {run} "
-    "WHERE attempt >= 0 AND state IN ({states}) GROUP BY queue"
+    "SELECT queue, count(*) FROM {run} WHERE attempt >= 0 AND state IN ({states}) GROUP BY queue"
 )
 
 

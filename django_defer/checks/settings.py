@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
@@ -14,7 +15,6 @@ from django_defer.exceptions import InvalidDuration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from datetime import timedelta
 
     Reader = Callable[[Any], str | None]
 
@@ -45,10 +45,11 @@ def _unreadable(given: dict[str, Any]) -> Iterator[checks.CheckMessage]:
 def _contradictions(given: dict[str, Any]) -> Iterator[checks.CheckMessage]:
     values = {**DEFAULTS, **given}
     beat, lease = _read(values["BEAT_INTERVAL"]), _read(values["LEASE"])
-    if beat and lease and lease < 2 * beat:
+    if beat and lease and lease < 2 * beat + timedelta(seconds=2):
         yield _error(
             _named("LEASE"),
-            "is less than twice BEAT_INTERVAL, so that live clusters would be taken for dead",
+            "is less than twice BEAT_INTERVAL and two seconds: live clusters would be taken for "
+            "dead, or dead ones never be noticed",
             "a longer LEASE or a shorter BEAT_INTERVAL",
         )
 

@@ -152,7 +152,7 @@ def test_clusters_wait_for_a_database_that_is_away_beyond_the_lease_and_spare_ea
     server.stop("fast")
     with pytest.raises(OperationalError):  # enqueueing fails as any query does
         functions.noop()
-    time.sleep(LEASE_SECONDS + 1)
+    time.sleep(2 * LEASE_SECONDS)
     connections["default"].close()
     server.start()
     for tree in both:
@@ -222,3 +222,31 @@ def nobody_can_join() -> Iterator[None]:
             yield
         finally:
             cursor.execute("DROP FUNCTION refuse CASCADE")
+
+
+def test_an_atomic_function_that_the_database_crashes_under_has_one_effect(
+    trees: Trees, server: PrivateServer
+) -> None:
+    tree = trees("--workers", "2")
+    atomic = functions.leave_mark_atomically("atomic", 1.5)
+    wait_for_state(atomic, "running")
+    wait_until(somebody_is_in_a_transaction, what="the transaction")
+    connections["default"].close()
+    server.restart("immediate")
+    tree.wait_for_log("database.back")
+    assert wait_for_end(atomic).state == "succeeded"
+    assert outcomes(atomic) == ["retried", "succeeded"]
+    assert Effect.objects.filter(name="atomic").count() == 1
+    assert (atomic.losses, atomic.failures) == (0, 1)
+    assert len(tree.cluster_ids) == 1
+    assert not tree.said("worker.died")
+
+
+def somebody_is_in_a_transaction() -> bool:
+    """Whether a connection waits in the middle of a transaction."""
+    with connections["default"].cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND state = 'idle in transaction'"
+        )
+        return bool(cursor.fetchone()[0])

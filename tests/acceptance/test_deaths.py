@@ -24,7 +24,7 @@ from tests.testapp import defer as functions
 from tests.testapp.models import Effect
 
 if TYPE_CHECKING:
-    from tests.acceptance.harness import Tree, Trees
+    from tests.acceptance.harness import Trees
 
 
 MOMENTS = random.Random()  # other moments each time, whatever the seed of the order is
@@ -86,35 +86,6 @@ def test_the_death_of_one_worker_leaves_the_run_of_another_alone(trees: Trees) -
     assert wait_for_end(survivor).state == "succeeded"
     assert wait_for_end(victim).state == "succeeded"
     assert (outcomes(survivor), outcomes(victim)) == (["succeeded"], ["lost", "succeeded"])
-
-
-def test_workers_killed_while_idle_freeze_nothing(trees: Trees) -> None:
-    tree = trees("--workers", "2")
-    waits = []
-    for _ in range(5):
-        functions.noop().wait("30s")
-        killed = list(tree.workers.values())
-        for pid in killed:
-            tree.kill(pid)
-        run = functions.noop().wait("30s")
-        assert run.started_at is not None
-        waits.append((run.started_at - run.enqueued_at).total_seconds())
-        wait_until_replaced(tree, killed)
-    assert Run.objects.filter(losses__gt=0).count() == 0
-    assert max(waits) < 3, waits
-    assert len(tree.children) == 3
-
-
-def test_workers_killed_at_random_moments_under_load_lose_and_strand_nothing(trees: Trees) -> None:
-    tree = trees("--workers", "2")
-    enqueue_load(120)
-    for _ in range(8):
-        time.sleep(MOMENTS.uniform(0.05, 0.4))
-        alive = wait_until(lambda: [pid for pid in tree.workers.values() if is_alive(pid)])
-        tree.kill(MOMENTS.choice(alive))
-        check_for_stranded_claims()
-    wait_until_all_ended()
-    check_that_all_succeeded(120)
 
 
 # -- the pusher ------------------------------------------------------------------------------
@@ -208,11 +179,6 @@ def test_a_whole_group_killed_under_load_is_taken_over(trees: Trees) -> None:
 
 
 # -- what the tests above share ----------------------------------------------------------------
-
-
-def wait_until_replaced(tree: Tree, killed: list[int]) -> None:
-    """Return once no slot's worker is one of those."""
-    wait_until(lambda: not {*killed} & {*tree.workers.values()}, what="the new workers")
 
 
 def enqueue_load(count: int) -> None:

@@ -5,14 +5,16 @@ Each test asks the same worker for another run afterwards, and that it is really
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from django_defer.models import Run
-from tests.acceptance.harness import PATIENCE, outcomes, wait_for_end, wait_until
+from tests.acceptance.harness import PATIENCE, is_alive, outcomes, wait_for_end, wait_until
 from tests.testapp import defer as functions
 from tests.testapp.models import Effect
 
@@ -172,3 +174,39 @@ def test_a_process_that_a_function_forks_can_be_ended_with_sigterm(trees: Trees)
     trees("--workers", "1")
     run = functions.terminate_a_forked_process()
     assert run.get_result(timeout=PATIENCE) == -signal.SIGTERM
+
+
+def test_what_comes_out_of_a_function_in_a_forked_child_is_nobodys_end(
+    tree: Tree, subtests: pytest.Subtests
+) -> None:
+    """A child that raises, exits or returns ends there: it records nothing and takes no run."""
+    pid = tree.workers[0]
+    calls: dict[str, Callable[[], Run]] = {
+        "it raises": functions.fork_and_raise,
+        "it exits": functions.fork_and_exit,
+        "it returns after the function has": lambda: functions.fork_and_linger(0.3),
+        "it returns from an event loop": functions.fork_and_return_async,
+        "it returns from a commit's hook": functions.fork_in_commit_hook,
+    }
+    for name, call in calls.items():
+        with subtests.test(name):
+            run = wait_for_end(call())
+            assert (run.state, run.result) == ("succeeded", pid), run.error
+            check_that_the_worker_serves_on(tree, pid)
+            wait_until(lambda: processes_of_group(tree) == {tree.pid, *tree.children})
+            assert outcomes(run) == ["succeeded"]
+            assert tree.said(f"run.succeeded {run.function_id} run={run.pk}") == 1
+            assert len(tree.children) == 2
+
+
+def processes_of_group(tree: Tree) -> set[int]:
+    """Return the supervisor, its children and theirs."""
+    found = set()
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit() and is_alive(int(path.name)):
+            try:
+                if os.getpgid(int(path.name)) == tree.pid:
+                    found.add(int(path.name))
+            except ProcessLookupError:
+                pass
+    return found

@@ -6,11 +6,13 @@ import os
 import signal
 import time
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
-from django_defer.models import Cluster, Run
+from django_defer.models import BackgroundFunction, Cluster, Run
 from tests.acceptance.harness import (
+    enqueue_unknown,
     is_alive,
     outcomes,
     state_of,
@@ -98,9 +100,11 @@ def test_a_stop_while_idle_takes_no_time(trees: Trees) -> None:
 
 def test_a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice(trees: Trees) -> None:
     old = trees("--workers", "2")
-    runs = [functions.leave_mark.using(label=f"{n}")(f"{n}", 0.05) for n in range(60)]
+    runs = [functions.leave_mark.using(label=f"{n}")(f"{n}", 0.05) for n in range(200)]
     wait_until(lambda: Run.objects.filter(state="succeeded").count() > 10)
     new = trees("--workers", "2")
+    ours = Run.objects.filter(cluster__in=new.cluster_ids, state="succeeded")
+    wait_until(ours.exists, what="a run of the new cluster")
     assert old.terminate() == 0
     for run in runs:
         run.wait("30s")
@@ -135,3 +139,70 @@ def test_a_pusher_that_dies_takes_nothing_away_from_a_worker_that_is_at_it(trees
     wait_for_end(run)
     assert (run.state, run.attempt) == ("succeeded", 1)
     assert Effect.objects.count() == 2
+
+
+# -- a deploy --------------------------------------------------------------------------------------
+
+
+def test_a_rolling_deploy_under_load_runs_everything_once_where_its_code_is(trees: Trees) -> None:
+    """Hosts are updated one after the other. Both versions have a function the other lacks."""
+    old_code = {"DEFER_TEST_CODE": "old"}
+    new_code = {"DEFER_TEST_CODE": "new"}
+    quick = {"BEAT_INTERVAL": "0.5s"}
+    old = [trees("--workers", "1", env=old_code, defer=quick) for _ in range(2)]
+    load = enqueue_marks(40)
+    early_old = [enqueue_unknown("testapp.only_in_old_code") for _ in range(3)]
+    early_new = [enqueue_unknown("testapp.only_in_new_code") for _ in range(3)]
+
+    wait_until(lambda: Run.objects.filter(state="succeeded").count() > 10, what="some runs")
+    old[0].send_to_group(signal.SIGTERM)
+    assert old[0].exit_code() == 0
+    assert not Run.objects.filter(function="testapp.only_in_new_code", attempt__gt=0).exists()
+    new = [trees("--workers", "1", env=new_code, defer=quick)]
+    load += enqueue_marks(40)
+    for run in (*early_old, *early_new):  # a version of either is there
+        wait_for_end(run)
+    while_both = enqueue_unknown("testapp.only_in_old_code")
+    assert str(wait_for_end(while_both).cluster) == old[1].cluster_ids[0]
+
+    slow = functions.sleep.using(priority=100)(1)
+    wait_for_state(slow, "running")
+    busy = functions.sleep.using(priority=100)(1)  # so that each cluster is at one of them
+    wait_for_state(busy, "running")
+    old[1].send_to_group(signal.SIGTERM)
+    old[1].wait_for_log("cluster.stopping")
+    too_late = [enqueue_unknown("testapp.only_in_old_code") for _ in range(3)]
+    late_new = [enqueue_unknown("testapp.only_in_new_code") for _ in range(3)]
+    assert old[1].exit_code() == 0
+    new.append(trees("--workers", "1", env=new_code, defer=quick))
+    load += enqueue_marks(20)
+
+    for run in (*load, *early_old, *early_new, *late_new, while_both, slow, busy):
+        wait_for_end(run)
+        assert (run.state, run.attempt, run.error) == ("succeeded", 1, "")
+    for run in (*early_old, *early_new, *late_new, while_both):
+        assert Effect.objects.filter(name=str(run.pk)).count() == 1
+    for run in load:
+        assert Effect.objects.filter(name=run.label).count() == 1
+    for run in too_late:  # nobody is left who could, and they are in nobody's way
+        wait_for_state(run, "parked")
+        assert (run.reason, run.attempt) == ("no_code", 0)
+    both_old, both_new = ({tree.cluster_ids[0] for tree in pair} for pair in (old, new))
+    assert clusters_of("testapp.only_in_old_code") <= both_old
+    assert clusters_of("testapp.only_in_new_code") <= both_new
+    assert {str(cluster.pk) for cluster in Cluster.objects.all()} == both_new
+    lacking = BackgroundFunction.objects.filter(orphaned_at__isnull=False, key__contains="_code")
+    wait_until(lambda: list(lacking.values_list("key", flat=True)) == ["testapp.only_in_old_code"])
+    assert not any(tree.said("worker.died") or tree.said("cluster.reaped") for tree in old + new)
+
+
+def enqueue_marks(count: int) -> list[Run]:
+    """Enqueue runs, each of which leaves one effect called after its label."""
+    names = [f"mark {uuid4()}" for _ in range(count)]
+    return [functions.leave_mark.using(label=name)(name, 0.03) for name in names]
+
+
+def clusters_of(function: str) -> set[str]:
+    """Return the clusters that have executed this function."""
+    runs = Run.objects.filter(function=function, state="succeeded")
+    return {str(cluster) for cluster in runs.values_list("cluster", flat=True)}

@@ -149,7 +149,7 @@ def test_every_spelling_that_can_be_read_is_fine(given: dict[str, object]) -> No
         assert check() == []
 
 
-@pytest.mark.parametrize("given", [{"LEASE": "9s"}, {"BEAT_INTERVAL": "16s"}])
+@pytest.mark.parametrize("given", [{"LEASE": "11.9s"}, {"BEAT_INTERVAL": "15s"}])
 def test_a_lease_too_short_for_its_heartbeats_is_an_error(given: dict[str, object]) -> None:
     with override_settings(DEFER=given):
         assert "live clusters would be taken for dead" in only("defer.E001").msg

@@ -194,7 +194,7 @@ def test_hashed_times_are_those_of_the_function() -> None:
     assert first != second
 
 
-# -- how PostgreSQL keeps the table ------------------------------------------------------------------
+# -- how PostgreSQL keeps the table ----------------------------------------------------------------
 
 
 @pytest.mark.postgres

@@ -15,8 +15,8 @@ from django_defer.board import Board
 from django_defer.clock import DatabaseNow
 from django_defer.database_duties import DatabaseDuties
 from django_defer.membership import Membership
-from django_defer.models import Run
-from django_defer.scheduler import Look, Ticked
+from django_defer.models import Cluster, Run
+from django_defer.scheduler import Look, Ticked, look
 from django_defer.states import State
 from tests import runs
 from tests.runs import DATABASE, new_definition, new_run
@@ -128,3 +128,19 @@ def test_news_rings_the_pusher_at_once(duties: DatabaseDuties) -> None:
     new_definition(next_slot_at=runs.LONG_AGO)
     duties.perform()
     assert rung == [1]
+
+
+def test_a_cluster_that_is_silent_for_the_lease_is_reaped_at_once_not_at_the_next_beat(
+    duties: DatabaseDuties, order: list[str]
+) -> None:
+    member = duties.membership
+    member._steady_since, member._last_look = runs.LONG_AGO, look(DATABASE).now
+    gone = runs.new_cluster(beat_at=DatabaseNow(-member.lease))
+    held = new_run(state=State.RUNNING, cluster=gone.pk)
+    silent = runs.new_cluster(beat_at=DatabaseNow(timedelta(seconds=5) - member.lease))
+    beaten_ago(duties, 1)
+    duties.perform()
+    assert order == []
+    assert runs.fresh(held).losses == 1
+    assert not Cluster.objects.filter(pk=gone.pk).exists()
+    assert Cluster.objects.filter(pk=silent.pk).exists()

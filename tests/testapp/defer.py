@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from django.db import connection, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 
 from django_defer import Cancel, Retry, RetryPolicy, RunAborted, attempts, current_run, defer
 from tests.testapp.models import Customer, Effect
@@ -496,3 +501,152 @@ def slow_replaced() -> None:
     """Take longer than until the next slot, which ends this one."""
     _leave_slot("slow_replaced")
     time.sleep(10)
+
+
+@defer(retry=SOON)
+def leave_mark_early(name: str, seconds: float) -> None:
+    """Write one row, and take a little time after it: who is killed then does it twice."""
+    Effect.objects.create(name=name)
+    time.sleep(seconds)
+
+
+# -- functions that use up what the machine has ------------------------------------------------
+
+_MEGABYTES: Final = 1_000_000
+
+
+@defer
+def leak_memory(most: int) -> None:
+    """Take ever more memory: 5 MB every hundredth of a second, up to `most` MB."""
+    leaked: list[bytes] = []
+    while len(leaked) * 5 < most:
+        leaked.append(b"x" * 5 * _MEGABYTES)  # written to, so that it is really taken
+        time.sleep(0.01)
+    raise MemoryError("nobody ended this process")
+
+
+@defer
+def hold_the_gil(seconds: float) -> float:
+    """Compute in C, where no other thread and no signal handler gets a turn.
+
+    Returns how long no other thread got one.
+    """
+    ticks, stop = [time.monotonic()], threading.Event()
+
+    def tick() -> None:
+        while not stop.wait(0.01):
+            ticks.append(time.monotonic())
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    rounds, took = 1_000_000, 0.0
+    while took < seconds:
+        began = time.monotonic()
+        sum(itertools.repeat(0, rounds))
+        took = time.monotonic() - began
+        rounds = int(rounds * max(1.1, min(20, 1.2 * seconds / took)))
+    stop.set()
+    thread.join()
+    return max(later - earlier for earlier, later in itertools.pairwise(ticks))
+
+
+@defer
+def spin(seconds: float) -> int:
+    """Compute in Python."""
+    rounds, until = 0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        rounds += 1
+    return rounds
+
+
+def _limit_writes(connection: BaseDatabaseWrapper, **kwargs: object) -> None:
+    """Let SQLite behave as on a small disk, and as a read-only one while a certain file exists."""
+    if connection.vendor == "sqlite":
+        raw: Any = connection.connection
+        raw.execute(f"PRAGMA max_page_count = {os.environ['DEFER_TEST_PAGES']}")
+        if _obey_switch not in connection.execute_wrappers:
+            connection.execute_wrappers.append(_obey_switch)
+
+
+def _obey_switch(
+    execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]
+) -> Any:
+    is_on = Path(os.environ["DEFER_TEST_READ_ONLY"]).exists()
+    context["connection"].connection.execute(f"PRAGMA query_only = {int(is_on)}")
+    return execute(sql, params, many, context)
+
+
+if "DEFER_TEST_PAGES" in os.environ:
+    connection_created.connect(_limit_writes)
+
+
+# -- functions that only one of two versions of the code has -------------------------------------
+
+
+def _leave_run_id() -> None:
+    current = current_run()
+    assert current is not None
+    Effect.objects.create(name=str(current.id))
+
+
+if os.environ.get("DEFER_TEST_CODE") == "old":
+
+    @defer
+    def only_in_old_code() -> None:
+        """Leave an effect called after the run."""
+        _leave_run_id()
+
+
+if os.environ.get("DEFER_TEST_CODE") == "new":
+
+    @defer
+    def only_in_new_code() -> None:
+        """Leave an effect called after the run."""
+        _leave_run_id()
+
+
+# -- functions that fork --------------------------------------------------------------------------
+
+
+def _fork_within(in_child: Callable[[], object]) -> int:
+    """Fork; the child does that, and this process waits for its end. Returns the process."""
+    child = os.fork()
+    if not child:
+        in_child()
+    else:
+        os.waitpid(child, 0)
+    return os.getpid()
+
+
+@defer(retry=False)
+def fork_and_raise() -> int:
+    """Return in the worker; raise in a child that nobody expects."""
+    return _fork_within(lambda: int("not a number"))
+
+
+@defer(retry=False)
+def fork_and_exit() -> int:
+    """Return in the worker; raise SystemExit in a child, as programs do at their end."""
+    return _fork_within(sys.exit)
+
+
+@defer(retry=False)
+def fork_and_linger(seconds: float) -> int:
+    """Return at once in the worker, and later in a child that nobody waits for."""
+    if not os.fork():
+        time.sleep(seconds)
+    return os.getpid()
+
+
+@defer(retry=False)
+async def fork_and_return_async() -> int:
+    """Return twice from an event loop."""
+    return _fork_within(lambda: None)
+
+
+@defer(retry=False, atomic=True)
+def fork_in_commit_hook() -> int:
+    """Return twice from what is called after the commit."""
+    Effect.objects.create(name="forked")
+    transaction.on_commit(lambda: _fork_within(lambda: None) and None)
+    return os.getpid()

@@ -43,8 +43,8 @@ prune
 scheduler overrides reports
 status_text
 status_json
-bell process django_q2 interrupts
-board
+bell process django_q2
+board interrupts
 mailbox
 broker executor
 membership worker_process
