@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from django_defer.claims import Place
 
 QUICK: Final = 0.01  # seconds; a claim from the front that takes longer is not made each time
+LONGEST: Final = 2.0  # seconds between two such claims, however long one takes
 
 
 class Front:
@@ -28,7 +29,7 @@ class Front:
     def __init__(self, using: str, queue: str, cluster: UUID, keys: Sequence[str]) -> None:
         self._parts = (using, queue, cluster)
         self._keys = keys
-        self._pace = Pace(quick=QUICK)
+        self._pace = Pace(quick=QUICK, longest=LONGEST)
         self._last: Place | None = None
 
     def claim(self, workers: Sequence[str]) -> list[tuple[str, Claim]]:

@@ -74,12 +74,14 @@ class Membership:
         values: dict[str, Any] = {"beat_at": DatabaseNow()}
         if ticked:
             values["ticked_at"] = DatabaseNow()
-        if self.serves_all:
-            new = set(waiting_queues(self.using)) - set(self.queues)
-            if new:
-                self.queues = sorted({*self.queues, *new})
-                values["queues"] = self.queues
-        return bool(Cluster.objects.using(self.using).filter(pk=self.id).update(**values))
+        mine = Cluster.objects.using(self.using).filter(pk=self.id)
+        if not mine.update(**values):
+            return False
+        new = set(waiting_queues(self.using)) - set(self.queues) if self.serves_all else set()
+        if new:
+            self.queues = sorted({*self.queues, *new})
+            mine.update(queues=self.queues)
+        return True
 
     def missed(self) -> None:
         """Note that the database could not be reached: others could not beat either."""

@@ -1,7 +1,8 @@
-"""Do what may become slow less often: never more than a tenth of the time."""
+"""Do what may become slow less often: a tenth of the time, as a rule."""
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -16,11 +17,11 @@ REST: Final = 9  # times as long as it took
 class Pace:
     """When something may be done again: at once if it is quick, else after a rest.
 
-    What is quicker than `quick` (seconds) needs no rest.
+    What is quicker than `quick` seconds needs no rest, and none is longer than `longest`.
     """
 
-    def __init__(self, *, quick: float = 0.0) -> None:
-        self._quick = quick
+    def __init__(self, *, quick: float = 0.0, longest: float = math.inf) -> None:
+        self._quick, self._longest = quick, longest
         self._next_at = 0.0  # monotonic
 
     def seconds_until_due(self) -> float:
@@ -39,4 +40,5 @@ class Pace:
             return action()
         finally:
             took = time.monotonic() - began
-            self._next_at = time.monotonic() + REST * took if took > self._quick else 0.0
+            rest = min(REST * took, self._longest)
+            self._next_at = time.monotonic() + rest if took > self._quick else 0.0

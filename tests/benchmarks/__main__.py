@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from tests.benchmarks import enqueueing, latency, schedules, throughput
+from tests.benchmarks import bloat, enqueueing, latency, pruning, recovery, schedules, throughput
 from tests.benchmarks.arena import Arena, durable_commit_ms
 from tests.benchmarks.report import Report
 
@@ -22,6 +22,9 @@ TOPICS: Final[dict[str, Callable[[Arena], Report]]] = {
     "latency": latency.measure,
     "enqueueing": enqueueing.measure,
     "schedules": schedules.measure,
+    "recovery": recovery.measure,
+    "bloat": bloat.measure,
+    "pruning": pruning.measure,
 }
 
 

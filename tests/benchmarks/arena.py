@@ -36,19 +36,21 @@ class Arena:
 
     rounds: int = 3
     quick: bool = False
+    private: postgres.PrivateServer | None = None  # the server, if it is ours
     databases: dict[str, str] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
         """Find the server of the environment, or start a private one."""
         if not postgres.is_configured():
-            server = self._stack.enter_context(postgres.PrivateServer())
-            os.environ.update(server.environment)
+            self.private = self._stack.enter_context(postgres.PrivateServer())
+            os.environ.update(self.private.environment)
         os.environ.setdefault("PGUSER", "postgres")
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
         self.stamps = self.directory / "stamps"
         self.stamps.touch()
-        self.server = self._stack.enter_context(psycopg.connect(dbname="postgres", autocommit=True))
+        self._connect()
+        self._stack.callback(lambda: self.server.close())
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -56,6 +58,16 @@ class Arena:
         for name in self.databases.values():
             self._execute_named("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
         self._stack.close()
+
+    def crash(self) -> None:
+        """Let our private server crash, and return when it is back."""
+        assert self.private is not None
+        self.server.close()
+        self.private.restart("immediate")
+        self._connect()
+
+    def _connect(self) -> None:
+        self.server = psycopg.connect(dbname="postgres", autocommit=True)
 
     def in_turns(self, contenders: list[Contender]) -> Iterator[Contender]:
         """Return each contender once a round, beginning with another one each time."""
@@ -73,7 +85,7 @@ class Arena:
             self.databases[contender.name] = name
             subprocess.run(
                 [*MANAGE, "migrate", "--verbosity", "0"],
-                env=self._environment(contender),
+                env=self.environment(contender),
                 check=True,
             )
         return self.databases[contender.name]
@@ -111,7 +123,7 @@ class Arena:
             with log.open("w") as errors:
                 output = subprocess.run(
                     command,
-                    env=self._environment(contender),
+                    env=self.environment(contender),
                     check=True,
                     stdout=subprocess.PIPE,
                     stderr=errors,
@@ -124,19 +136,31 @@ class Arena:
     @contextmanager
     def workers(self, contender: Contender) -> Iterator[None]:
         """Have its workers running inside."""
-        self.database(contender)
-        process = subprocess.Popen(
-            [*MANAGE, *contender.command],
-            env=self._environment(contender),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
+        with self.process(contender) as process:
             yield
             if process.poll() is not None:
                 raise RuntimeError(f"{contender.label}: its workers ended, {process.returncode}.")
+
+    @contextmanager
+    def process(
+        self, contender: Contender, log: Path | None = None
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Start the process that has its workers, which may have ended when this does.
+
+        With a `log`, it writes there what it does, the ids of its processes too.
+        """
+        self.database(contender)
+        with (log or Path(os.devnull)).open("wb") as output:
+            process = subprocess.Popen(
+                [*MANAGE, *contender.command, *(["--verbosity", "2"] if log else [])],
+                env=self.environment(contender),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        try:
+            yield process
         finally:
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -145,7 +169,8 @@ class Arena:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def _environment(self, contender: Contender) -> dict[str, str]:
+    def environment(self, contender: Contender) -> dict[str, str]:
+        """Return the variables of its processes. Its database exists."""
         return contender.environment(self.databases[contender.name], str(self.stamps))
 
 

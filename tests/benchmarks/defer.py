@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from django_defer import defer
+import time
+
+from django_defer import current_run, defer
 from tests.benchmarks import functions
 
 
@@ -16,3 +18,13 @@ def noop(value: object = None) -> object:
 def stamp(number: int) -> None:
     """Write down when this began."""
     functions.stamp(number)
+
+
+@defer
+def linger(number: int) -> None:
+    """Write down when this began, under `number` plus the attempt's, and stay in the first one."""
+    run = current_run()
+    attempt = run.attempt if run else 1
+    functions.stamp(number + attempt)
+    if attempt == 1:
+        time.sleep(functions.LONG)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 STAMPS: Final = "DEFER_BENCH_STAMPS"  # the environment variable that names the file
+LONG: Final = 240.0  # seconds: longer than anybody waits for the end
 STAMP: Final = struct.Struct("=id")  # number, time.time()
 
 

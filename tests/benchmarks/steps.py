@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import django
-from django.db import transaction
+from django.db import close_old_connections, transaction
 
-from tests.benchmarks import functions, schedule_steps
+from tests.benchmarks import bloat_steps, functions, pruning_steps, schedule_steps
 
 WARM_UPS: Final = 10
 GAP: Final = (0.030, 0.120)  # seconds between two enqueues of an idle system
@@ -65,6 +65,25 @@ def one_by_one(rows: int, *, in_transaction: bool) -> float:
     return time.perf_counter() - began
 
 
+def stamps(rows: int) -> None:
+    """Enqueue runs that write down when they begin: numbers from 0 on."""
+    from tests.benchmarks.defer import stamp
+
+    stamp.map(range(rows))
+
+
+def calls() -> None:
+    """Enqueue at once what standard input asks for, "stamp 17", and answer each line with its id.
+
+    The first answer is "ready".
+    """
+    print("ready", flush=True)
+    for line in sys.stdin:
+        name, number = line.split()
+        print(enqueuer(name)(int(number)).pk, flush=True)  # type: ignore[attr-defined]
+        close_old_connections()
+
+
 def latencies(runs: int, seed: int) -> list[float]:
     """Enqueue now and then; return the milliseconds from each call to the function's first line."""
     enqueue = enqueuer("stamp")
@@ -99,6 +118,11 @@ def main(arguments: Sequence[str]) -> None:
         "autocommit": lambda rows: one_by_one(rows, in_transaction=False),
         "transaction": lambda rows: one_by_one(rows, in_transaction=True),
         "latencies": latencies,
+        "stamps": stamps,
+        "calls": calls,
+        "statements": bloat_steps.statements,
+        "fill_old": pruning_steps.fill,
+        "prune_beside_claims": pruning_steps.prune_beside_claims,
         "define": schedule_steps.define,
         "looks": schedule_steps.looks,
         "due": schedule_steps.due,

@@ -39,6 +39,16 @@ def test_what_is_slow_rests_nine_times_as_long(clock: list[float]) -> None:
     assert pace.is_due
 
 
+def test_no_rest_is_longer_than_that(clock: list[float]) -> None:
+    pace = Pace(longest=2)
+
+    def slow() -> None:
+        clock[0] += 5
+
+    pace.timed(slow)
+    assert pace.seconds_until_due() == pytest.approx(2)
+
+
 def test_what_fails_rests_too(clock: list[float]) -> None:
     pace = Pace()
 
