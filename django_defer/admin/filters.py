@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from django_defer.admin.rendering import RETRYING, display_zone, now, short_id
+from django_defer.ids import first_uuid7_of
 from django_defer.models import BackgroundFunction, CronDefinition, Run
 from django_defer.states import State
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 SPANS: Final = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
+ERRORS_LOOKED_AT: Final = 1_000  # failed runs, the newest
 CLOCKS_APART: Final = timedelta(days=1)  # more than an id's clock is off the database's
 
 
@@ -101,6 +103,44 @@ class OriginFilter(admin.SimpleListFilter):
         return queryset.filter(**filters.get(self.value(), {}))
 
 
+class TroubleFilter(admin.SimpleListFilter):
+    """By what went wrong on the way, whatever became of the run."""
+
+    title = _("trouble")
+    parameter_name = "trouble"
+    kinds: dict[str, tuple[Any, Q]] = {
+        "attempts": (_("more than one attempt"), Q(attempt__gt=1)),
+        "failures": (_("a failed attempt"), Q(failures__gt=0)),
+        "losses": (_("a lost attempt"), Q(losses__gt=0)),
+    }
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Offer each kind."""
+        return [(name, label) for name, (label, _condition) in self.kinds.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep the runs that had it."""
+        value = self.value()
+        return queryset.filter(self.kinds[value][1]) if value in self.kinds else queryset
+
+
+class ErrorFilter(admin.SimpleListFilter):
+    """By the class of the last error: those of the newest failed runs, and the one asked for."""
+
+    title = _("error")
+    parameter_name = "error"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer what failed last."""
+        failed = Run.objects.filter(state=State.FAILED).order_by("-id")
+        classes = set(failed.values_list("error_class", flat=True)[:ERRORS_LOOKED_AT]) - {""}
+        return [(name, name) for name in sorted(classes | _asked(self))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep the runs whose last error is of that class."""
+        return queryset.filter(error_class=self.value()) if self.value() else queryset
+
+
 class ParentFilter(admin.SimpleListFilter):
     """By the run that enqueued them; shown only where a link leads to it."""
 
@@ -166,7 +206,7 @@ class EnqueuedFilter(admin.SimpleListFilter):
         since = self._since()
         if since is None:
             return queryset
-        return queryset.filter(pk__gte=first_id(since - CLOCKS_APART), enqueued_at__gte=since)
+        return queryset.filter(pk__gte=first_uuid7_of(since - CLOCKS_APART), enqueued_at__gte=since)
 
     def _since(self) -> datetime | None:
         value = self.value()
@@ -207,11 +247,6 @@ class DefinitionStatusFilter(StatusFilter):
         "off": (_("switched off"), Q(enabled=False)),
         "overridden": (_("overridden"), ~Q(expression_override="", timezone_override="")),
     }
-
-
-def first_id(instant: datetime) -> UUID:
-    """Return the smallest UUIDv7 of an instant."""
-    return UUID(int=max(int(instant.timestamp() * 1000), 0) << 80)
 
 
 def _asked(choice: admin.SimpleListFilter) -> set[str]:

@@ -5,13 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib import admin
-from django.db.models import Count, OuterRef, Subquery
-from django.utils.html import format_html
+from django.db.models import Count
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from django_defer.admin.acting import ActingAdmin, as_actions
 from django_defer.admin.filters import QueueFilter, StatusFilter
+from django_defer.admin.latest import (
+    Latest,
+    durations_in_words,
+    latest_of,
+    strip,
+    success_in_words,
+)
 from django_defer.admin.mirrors import (
     orphaned_in_words,
     pause_facts,
@@ -30,6 +36,7 @@ from django_defer.admin.rendering import (
     short_id,
     show_duration,
     show_instant,
+    stack,
     state_badge,
 )
 from django_defer.admin.verbs import PAUSE, RESUME, RUN_NOW
@@ -37,7 +44,6 @@ from django_defer.models import BackgroundFunction, CronDefinition, Run
 from django_defer.states import ACTIVE, UNFINISHED
 
 if TYPE_CHECKING:
-    from django.db.models import QuerySet
     from django.http import HttpRequest
 
 LATEST_RUNS: Final = 10
@@ -51,13 +57,16 @@ class BackgroundFunctionAdmin(ActingAdmin):
     list_display = (
         "key",
         "status",
+        "last_runs",
+        "success",
+        "typical_duration",
         "waiting",
         "running",
-        "last_run",
+        "last_failure",
         "queue",
         "schedule",
-        "defined_in",
     )
+    list_per_page = 50
     list_display_links = ("key",)
     list_filter = (StatusFilter, QueueFilter)
     search_fields = ("key", "module")
@@ -69,15 +78,15 @@ class BackgroundFunctionAdmin(ActingAdmin):
         return function_page(row, self.links)
 
     def prepare(self, rows: list[Any]) -> None:
-        """Count what is unfinished, and fetch the last run and the definition of each."""
+        """Count what is unfinished, and fetch the latest runs and the definition of each."""
         keys = [row.key for row in rows]
         counts = count_unfinished(keys)
-        runs = last_runs(keys)
+        latest = latest_of(keys)
         definitions = CronDefinition.objects.filter(function__in=keys)
         by_key = {definition.function_id: definition for definition in definitions}
         for row in rows:
             row.shown_counts = counts.get(row.key, (0, 0))
-            row.shown_last_run = runs.get(row.key)
+            row.shown_latest = latest.get(row.key, Latest())
             row.shown_definition = by_key.get(row.key)
 
     @admin.display(description=gettext_lazy("status"))
@@ -95,14 +104,30 @@ class BackgroundFunctionAdmin(ActingAdmin):
         """How many runs are claimed or running."""
         return f"{row.shown_counts[1]:,}" if row.shown_counts[1] else EMPTY
 
-    @admin.display(description=gettext_lazy("last run"))
-    def last_run(self, row: Any) -> str:
-        """The run that was enqueued last."""
-        run = row.shown_last_run
-        if run is None:
+    @admin.display(description=gettext_lazy("last runs"))
+    def last_runs(self, row: Any) -> str:
+        """The runs that were enqueued last, as a strip of marks."""
+        return strip(row.shown_latest, self.links, now())
+
+    @admin.display(description=gettext_lazy("succeeded"))
+    def success(self, row: Any) -> str:
+        """How many of its last runs succeeded."""
+        return success_in_words(row.shown_latest) or EMPTY
+
+    @admin.display(description=gettext_lazy("takes"))
+    def typical_duration(self, row: Any) -> str:
+        """How long its last successes took."""
+        typical, most = (row.shown_latest.duration(percent) for percent in (50, 95))
+        return stack(show_duration(typical), quiet(show_duration(most))) if typical else EMPTY
+
+    @admin.display(description=gettext_lazy("last failure"))
+    def last_failure(self, row: Any) -> str:
+        """When one of its last runs failed, and with what."""
+        run = row.shown_latest.last_failure
+        if run is None or run.finished_at is None:
             return EMPTY
-        badge = self.links.to(Run, run.pk, state_badge(run))
-        return format_html("{} {}", badge, quiet(relative(run.enqueued_at, now())))
+        when = self.links.to(Run, run.pk, relative(run.finished_at, now()))
+        return stack(when, quiet(run.error_class.rpartition(".")[2]))
 
     @admin.display(description=gettext_lazy("schedule"))
     def schedule(self, row: Any) -> str:
@@ -111,11 +136,6 @@ class BackgroundFunctionAdmin(ActingAdmin):
         if definition is None:
             return EMPTY
         return self.links.to(CronDefinition, definition.pk, show_schedule(definition))
-
-    @admin.display(description=gettext_lazy("defined in"))
-    def defined_in(self, row: BackgroundFunction) -> str:
-        """Module and line."""
-        return place_of(row)
 
 
 def place_of(row: BackgroundFunction) -> str:
@@ -139,15 +159,6 @@ def count_unfinished(keys: list[str]) -> dict[str, tuple[int, int]]:
         waiting, active = counts.get(key, (0, 0))
         counts[key] = (waiting, active + n) if state in ACTIVE else (waiting + n, active)
     return counts
-
-
-def last_runs(keys: list[str]) -> dict[str, Run]:
-    """Return the newest run of each function, each found through the index."""
-    newest = Run.objects.filter(function=OuterRef("key")).order_by("-id").values("pk")[:1]
-    functions: QuerySet[Any] = BackgroundFunction.objects.filter(key__in=keys)
-    ids = [pk for pk in functions.values_list(Subquery(newest), flat=True) if pk]
-    runs = Run.objects.filter(pk__in=ids).defer("args", "result", "metadata")
-    return {str(run.function_id): run for run in runs}
 
 
 def function_page(row: BackgroundFunction, links: Links) -> Page:
@@ -184,6 +195,7 @@ def _counts_in_words(row: BackgroundFunction) -> str:
 def _facts(
     row: BackgroundFunction, definition: CronDefinition | None, links: Links
 ) -> list[tuple[Any, Any]]:
+    latest = latest_of([row.key]).get(row.key, Latest())
     schedule = ""
     if definition is not None:
         schedule = links.to(CronDefinition, definition.pk, show_schedule(definition))
@@ -192,6 +204,9 @@ def _facts(
         (_("Cron definition"), schedule),
         (_("Queue"), row.queue),
         (_("Defined in"), place_of(row)),
+        (_("Last runs"), strip(latest, links, now()) if latest.runs else ""),
+        (_("Succeeded"), success_in_words(latest)),
+        (_("Takes"), durations_in_words(latest)),
         (_("Synced"), show_instant(row.synced_at) if row.synced_at else ""),
     ]
 

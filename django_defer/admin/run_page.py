@@ -112,6 +112,7 @@ def _facts(run: Run, links: Links) -> list[tuple[Any, Any]]:
         ),
         (_("Rerun of"), _relative(run.rerun_of_id, relatives, links)),
         (_("Reruns"), _reruns(run, links)),
+        (_("Before and after it"), _neighbours(run, links)),
     ]
 
 
@@ -156,6 +157,16 @@ def _reruns(run: Run, links: Links) -> str:
         "<div>{} {}</div>",
         ((links.to(Run, each.pk, code(short_id(each.pk))), state_badge(each)) for each in reruns),
     )
+
+
+def _neighbours(run: Run, links: Links) -> str:
+    """Link to the runs of the function that were enqueued before and after this one."""
+    same = Run.objects.filter(function=run.function_id).only("id", "state")
+    before = same.filter(pk__lt=run.pk).order_by("-pk").first()
+    after = same.filter(pk__gt=run.pk).order_by("pk").first()
+    words = ((before, _("previous")), (after, _("next")))
+    found = [(links.to(Run, each.pk, word),) for each, word in words if each is not None]
+    return format_html_join(" · ", "{}", found)
 
 
 def _definition(run: Run, links: Links) -> str:

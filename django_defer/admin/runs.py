@@ -68,6 +68,8 @@ class RunAdmin(ActingAdmin):
     list_filter = (
         filters.StateFilter,
         filters.EnqueuedFilter,
+        filters.TroubleFilter,
+        filters.ErrorFilter,
         filters.FunctionFilter,
         filters.DefinitionFilter,
         filters.ParentFilter,

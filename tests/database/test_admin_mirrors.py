@@ -121,7 +121,7 @@ def test_clusters_are_live_or_silent_and_have_runs_in_hand(admin_client: Client)
 
 @pytest.mark.parametrize(
     ("model", "queries"),
-    [("backgroundfunction", 9), ("crondefinition", 5), ("cluster", 5), ("queue", 5)],
+    [("backgroundfunction", 8), ("crondefinition", 5), ("cluster", 5), ("queue", 5)],
 )
 def test_a_list_takes_the_same_number_of_queries_for_any_number_of_rows(
     admin_client: Client,

@@ -80,11 +80,11 @@ def test_the_list_takes_the_same_number_of_queries_for_any_number_of_rows(
 ) -> None:
     parent = make_finished()
     make_retrying(parent=parent, root=parent)
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(9):
         read(admin_client, LIST)
     for number in range(20):
         make_retrying(label=str(number), parent=make_finished(), root=parent)
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(9):
         read(admin_client, LIST)
 
 
@@ -507,7 +507,7 @@ def test_the_page_takes_the_same_number_of_queries_for_any_number_of_children(
     parent = make_finished(parent=make_finished())
     for _ in range(10):
         make_retrying(parent=parent)
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(10):
         read(admin_client, page_of(parent))
 
 
