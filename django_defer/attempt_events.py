@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django_defer.signals import emit
 
 if TYPE_CHECKING:
-    from django_defer.attempts import Started
+    from django_defer.attempts import Failure, Started
     from django_defer.claims import Claim
 
 logger = logging.getLogger(__name__)
@@ -26,15 +26,20 @@ def tell(name: str, started: Started, seconds: float, **facts: Any) -> None:
     )
 
 
-def report_after_commit(started: Started, error: BaseException) -> None:
-    """Say what went wrong after the run's own commit: a hook of it, or the answer to it."""
+def report_after_commit(
+    started: Started, error: BaseException, masked: Failure | None = None
+) -> None:
+    """Say what went wrong after the run's own commit: a hook of it, or the answer to it.
+
+    `masked` is its text where the error itself may quote a sensitive argument.
+    """
     logger.error(
         "run.hook_failed %s run=%s: committed, then %s: %s",
         started.function,
         started.claim.run_id,
         type(error).__name__,
-        error,
-        exc_info=error,
+        masked.traceback if masked else error,
+        exc_info=None if masked else error,
         extra={"event": "run.hook_failed", "run_id": str(started.claim.run_id)},
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -19,6 +19,7 @@ from django.db.models import F, Q
 from django_defer.claims import Claim
 from django_defer.clock import SQL_NOW, DatabaseNow, as_instant
 from django_defer.exceptions import TimeLimitExceeded
+from django_defer.metadata import Pairs
 from django_defer.models import Attempt, Run
 from django_defer.statements import execute
 from django_defer.states import ACTIVE, Outcome, Reason, State
@@ -41,6 +42,7 @@ class Started:
     failures: int
     max_attempts: int
     definition_id: int | None = None
+    metadata: Pairs = field(default_factory=Pairs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ UPDATE {run} SET state = 'running', started_at = {now}, worker = %(worker)s
 WHERE id = %(id)s AND claim_id = %(claim)s AND (state = 'running'
     OR state = 'claimed' AND (discard_after IS NULL OR discard_after > {now}))
 RETURNING function, args, started_at, slot, missed_slots, root_id, failures, max_attempts,
-    definition_id, rerun_of_id{lazy}
+    definition_id, rerun_of_id, metadata{lazy}
 """
 _LAZY_COMMIT: Final = (
     ", CASE WHEN rerun_if_lost THEN set_config('synchronous_commit', 'off', true) END"
@@ -89,13 +91,12 @@ def start(using: str, claim: Claim, worker: str) -> Started | None:
     rows = execute(using, _sql(_START, using, lazy=lazy), {**_ids(using, claim), "worker": worker})
     if not rows:
         return None
-    function, args, started_at, slot, missed, root, failures, most, definition, original = rows[0][
-        :10
-    ]
+    function, args, started_at, slot, missed, root, failures, most = rows[0][:8]
+    definition, original, metadata = rows[0][8:11]
     return Started(
         claim=claim,
         function=function,
-        args=json.loads(args) if isinstance(args, str) else args,
+        args=_from_json(args),
         started_at=as_instant(started_at, connection),
         slot=as_instant(slot, connection) if slot else _slot_of_original(using, original),
         missed_slots=missed,
@@ -103,7 +104,12 @@ def start(using: str, claim: Claim, worker: str) -> Started | None:
         failures=failures,
         max_attempts=most,
         definition_id=definition,
+        metadata=Pairs(_from_json(metadata)),
     )
+
+
+def _from_json(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
 
 
 def discard_expired(using: str, claim: Claim) -> bool:

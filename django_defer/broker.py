@@ -131,8 +131,8 @@ class RunBroker(Broker):  # type: ignore[misc]
 
     def _longest_wait(self) -> float:
         """Return how long to sleep when nothing wakes us: a front may be due for a look."""
-        looks = (front.seconds_until_look() or LONGEST_WAIT for front in self._fronts.values())
-        return min([LONGEST_WAIT, *looks])
+        looks = (front.seconds_until_look() for front in self._fronts.values())
+        return min([LONGEST_WAIT, *(seconds for seconds in looks if seconds is not None)])
 
     def _find_queues(self) -> None:
         """Serve queues that no code names too, unless told which ones to serve."""

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
 
+from django_defer.clock import LONGEST_OFFSET
 from django_defer.durations import parse_duration
 from django_defer.exceptions import InvalidOption
+from django_defer.metadata import merged as merge_metadata
+from django_defer.metadata import read_changes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LATER = frozenset({"metadata"})
-KNOWN = ("delay", "run_after", "discard_after", "priority", "queue", "label", "key")
+    from django_defer.metadata import Changes
+
+KNOWN = ("delay", "run_after", "discard_after", "priority", "queue", "label", "key", "metadata")
 
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
     """Options for one enqueue; None means: as the function says.
 
-    `delay`, and a `discard_after` that is a span, are counted from the enqueue.
+    `delay`, and a `discard_after` that is a span, are counted from the enqueue. `metadata` is added
+    to the function's; a value None removes a key.
     """
 
     delay: timedelta | None = None
@@ -32,6 +37,7 @@ class CallOptions:
     queue: str | None = None
     label: str = ""
     key: str | None = None
+    metadata: Changes | None = field(default=None, hash=False)
 
     def merge(self, options: Mapping[str, Any]) -> CallOptions:
         """Return these with `options` on top. `queue_name` is accepted for `queue`."""
@@ -44,11 +50,12 @@ class CallOptions:
             raise InvalidOption("delay= and run_after= contradict each other: give one.")
         merged = self
         for name, value in given.items():
-            if name in LATER:
-                raise InvalidOption(f"The option {name}= is not built yet; leave it out.")
             if name not in KNOWN:
                 raise InvalidOption(f"Unknown option {name}=. Known: {', '.join(KNOWN)}.")
             merged = replace(merged, **_PARSERS[name](value))
+        if self.metadata and merged.metadata:
+            merged = replace(merged, metadata={**self.metadata, **merged.metadata})
+        merge_metadata({}, merged.metadata)  # are they too many?
         return merged
 
 
@@ -76,6 +83,8 @@ def _discard_after(value: Any) -> dict[str, Any]:
     span = parse_duration(value, name="discard_after")
     if not span:
         raise InvalidOption("discard_after must be more than nothing: nothing could begin by then.")
+    if span > LONGEST_OFFSET:
+        raise InvalidOption("discard_after is over a hundred years: leave it out.")
     return {"discard_after": span}
 
 
@@ -111,6 +120,10 @@ def _key(value: Any) -> dict[str, Any]:
     return {"key": value}
 
 
+def _metadata(value: Any) -> dict[str, Any]:
+    return {"metadata": None if value is None else read_changes(value)}
+
+
 _PARSERS = {
     "delay": _delay,
     "run_after": _run_after,
@@ -119,4 +132,5 @@ _PARSERS = {
     "queue": _queue,
     "label": _label,
     "key": _key,
+    "metadata": _metadata,
 }

@@ -74,13 +74,14 @@ class Supervisor(Sentinel):  # type: ignore[misc]
             lease=lease,
             kept=set(options.kept),
         )
+        self.seats = [Seat(slot) for slot in range(options.workers)]
         self.duties = DatabaseDuties(self.membership, self.board, drain=options.drain)
+        self.duties.logs.spools.extend(seat.spool for seat in self.seats)
         handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         super().__init__(None, None, self.membership.id, self._new_broker(), start=False)
         for number, handler in handlers.items():  # the Sentinel has set its own
             signal.signal(number, handler)
         self.pusher_born = 0.0
-        self.seats = [Seat(slot) for slot in range(options.workers)]
         self.task_queue = Outbox(self.board, [seat.mailbox for seat in self.seats])
 
     # -- life ----------------------------------------------------------------------------

@@ -28,6 +28,8 @@ DEFAULTS: Final[dict[str, Any]] = {
     "KEEP_SUCCEEDED": "7d",
     "KEEP_FAILED": "90d",
     "KEEP_LAST": 10,
+    "LOG_LEVEL": "INFO",
+    "LOG_PRINTS": False,
 }
 
 

@@ -24,6 +24,7 @@ from django_defer.clock import DatabaseNow
 from django_defer.conf import conf
 from django_defer.connections import UNREACHABLE, drop, is_busy
 from django_defer.durations import parse_duration
+from django_defer.log_writing import LogWriter
 from django_defer.membership import Membership
 from django_defer.models import BackgroundFunction, Queue, Run
 from django_defer.overlaps import end_waits
@@ -32,7 +33,7 @@ from django_defer.pauses import resume_overdue
 from django_defer.prune import Pruner
 from django_defer.querysets import RunQuerySet
 from django_defer.reap import take_back
-from django_defer.scheduler import Look, look, tick
+from django_defer.scheduler import SHORTEST_SLEEP, Look, look, tick
 from django_defer.states import ACTIVE, State
 from django_defer.transitions import release
 
@@ -64,6 +65,7 @@ class DatabaseDuties:
         self._dead_workers: list[tuple[str, Failure]] = []
         self._release = False
         self._stranded_pace = Pace(quick=QUICK)
+        self.logs = LogWriter(self.using)
         self._pruner = Pruner(self.using, membership.is_to_prune)
 
     def limit_statements(self) -> None:
@@ -96,12 +98,14 @@ class DatabaseDuties:
         seconds = max(0.0, self._next_at - time.monotonic())
         if self.drain:
             return min(seconds, DRAIN_ROUND)
-        return min(seconds, self._pruner.seconds_until_next())
+        return min(seconds, self._pruner.seconds_until_next(), self.logs.seconds_until_next())
 
     def perform(self) -> bool:
         """Do what is due. Returns whether runs may have become claimable."""
         self._news = False
         self._guarded(self._round)
+        if not self._is_away:
+            self._guarded(self.logs.step)
         if not (self.drain or self._is_away):
             self._guarded(self._pruner.step_if_due)
         return self._news
@@ -111,6 +115,7 @@ class DatabaseDuties:
         self._guarded(self._take_back)
         self._guarded(self._beat)
         self._guarded(self._find_aborts)
+        self._guarded(self.logs.step)
 
     def take_back_later(self, worker: str, failure: Failure) -> None:
         """Take back what this dead worker held, at the next round that reaches the database."""
@@ -134,6 +139,7 @@ class DatabaseDuties:
             lambda: take_back(self.using, self.membership.id, None, failure, counted=False)
         )
         self._guarded(self.membership.leave)
+        self._guarded(self.logs.finish)
 
     # -- one round ---------------------------------------------------------------------------
 
@@ -143,8 +149,7 @@ class DatabaseDuties:
         slots = self.membership.schedules
         seen = self._look()
         ticked = seen.seconds_until_next(slots=slots) <= 0
-        if ticked:
-            self._tick(seen)
+        moved = self._tick(seen) if ticked else True
         self._has_ticked = slots
         beaten = self._beat()  # after what is due: it takes as long as a start
         if self.was_declared_dead:
@@ -155,7 +160,10 @@ class DatabaseDuties:
         self._find_aborts()
         if ticked or beaten:
             seen = self._look()
-        self._next_at = self._looked_at + seen.seconds_until_next(slots=slots)
+        pause = seen.seconds_until_next(slots=slots)
+        if not moved:  # what is due is in somebody else's open transaction: don't spin
+            pause = max(pause, SHORTEST_SLEEP)
+        self._next_at = self._looked_at + pause
         if self.drain and not self._news:
             self.is_drained = self._nothing_left()
 
@@ -164,7 +172,8 @@ class DatabaseDuties:
         self._looked_at = time.monotonic()
         return seen
 
-    def _tick(self, seen: Look) -> None:
+    def _tick(self, seen: Look) -> bool:
+        """Do what is due; return whether anything came of it."""
         ticked = tick(
             self.using,
             seen.now,
@@ -173,7 +182,9 @@ class DatabaseDuties:
             deadlines=seen.has_expired_runs,
             on_news=self.board.pusher_bell.ring,
         )
-        self._news = self._news or bool(ticked.promoted or ticked.fired or ticked.discarded)
+        moved = bool(ticked.promoted or ticked.fired or ticked.discarded)
+        self._news = self._news or moved
+        return moved
 
     def _beat(self, *, overdue: bool = False) -> bool:
         """Beat if it is time to, or, `overdue`, only if a whole beat was left out.
@@ -259,7 +270,7 @@ class DatabaseDuties:
             & ~Q(queue__in=queues.values("name"))
             & ~Q(function__in=functions.values("key"))
         )
-        held = Q(state__in=ACTIVE, cluster=member.id)
+        held = Q(state__in=ACTIVE, cluster=member.id, attempt__gte=0)  # by the index of these
         due = Q(state=State.SCHEDULED, run_after__lte=DatabaseNow())
         return not Run.objects.using(self.using).filter(claimable | held | due).exists()
 

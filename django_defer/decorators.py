@@ -154,7 +154,9 @@ class Defer:
         `discard_after` (a duration: what has not begun so long after it was due never runs),
         `atomic` (body, children and outcome commit together), `rerun_if_lost`, `keep_succeeded`,
         `keep_failed` and `keep_last` (how long ended runs stay, and how many at least),
-        `renamed_from` (the key or keys it had before, whose runs and history it takes over).
+        `renamed_from` (the key or keys it had before, whose runs and history it takes over),
+        `metadata` (a dict of texts that each run carries), `sensitive` (names of parameters whose
+        values nobody is shown).
         """
         if function is None:
             return lambda inner: register(inner, None, options)

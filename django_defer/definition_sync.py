@@ -57,6 +57,7 @@ def definition_values(function: Function[Any, Any]) -> dict[str, Any]:
         "max_attempts": options.retry.max_attempts,
         "rerun_if_lost": options.rerun_if_lost,
         "discard_after": options.discard_after,
+        "metadata": dict(options.metadata) or None,
         "enabled": timing.is_enabled(function.key),
     }
 

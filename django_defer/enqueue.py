@@ -23,11 +23,18 @@ from django_defer.context import current_run
 from django_defer.deadlines import deadline, due_at
 from django_defer.durations import parse_duration
 from django_defer.event_loop import in_thread, refuse_event_loop
-from django_defer.exceptions import InvalidOption, NotDiscoverable, NotMigrated
+from django_defer.exceptions import (
+    InvalidOption,
+    NotDiscoverable,
+    NotMigrated,
+    UnserializableValue,
+)
 from django_defer.keys import insert_once
+from django_defer.metadata import merged
 from django_defer.models import Cluster, Run
 from django_defer.payloads import encode_call
 from django_defer.registry import Function, home_for
+from django_defer.sensitive import MARK, hide_path, mark
 from django_defer.states import State
 from django_defer.wakeup import announce
 
@@ -147,9 +154,10 @@ def build_run(
         function_id=function.key,
         queue=options.queue or own.queue or conf.default_queue,
         priority=own.priority if options.priority is None else options.priority,
-        args=encode_call(function.key, function.parameter_names, args, kwargs),
+        args=_encode(function, args, kwargs),
         label=options.label,
         key=options.key,
+        metadata=merged(own.metadata, options.metadata, where=f"{function.key}: ") or None,
         max_attempts=own.retry.max_attempts,
         rerun_if_lost=own.rerun_if_lost,
     )
@@ -159,6 +167,18 @@ def build_run(
     run.discard_after = deadline(options, own.discard_after)
     inherit(run)
     return run
+
+
+def _encode(
+    function: Function[Any, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments as they are stored, and what nobody is shown of them."""
+    try:
+        call = encode_call(function.key, function.parameter_names, args, kwargs)
+    except UnserializableValue as error:
+        hide_path(error, function)
+        raise
+    return {**call, MARK: mark(function, args, kwargs)} if function.sensitive else call
 
 
 def inherit(run: Run) -> None:

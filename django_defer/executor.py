@@ -38,7 +38,9 @@ from django_defer.mailbox import Inbox
 from django_defer.models import Run
 from django_defer.overlaps import end_waits
 from django_defer.process import only_in_this_process
+from django_defer.redaction import hider
 from django_defer.registry import Function, registry
+from django_defer.run_logs import Recorder, Scribe
 from django_defer.signals import emit
 from django_defer.states import ACTIVE, State
 from django_defer.stored_calls import read_call, write_result
@@ -63,6 +65,7 @@ class Executor:
     board: Board | None
     interrupts: Interrupts
     freshness: Freshness
+    scribe: Scribe | None = None
     ended: int = 0
 
     def execute(self, claim: Claim) -> None:
@@ -73,6 +76,8 @@ class Executor:
         if started is None:
             if not self.persist(lambda: attempts.discard_expired(self.using, claim)):
                 report_refused(claim)
+            elif self.persist(lambda: end_waits(self.using)):
+                announce(self.using)
             return
         emit("run.started", run_id=claim.run_id, function=started.function, attempt=claim.attempt)
         self.attempt(started)
@@ -109,7 +114,7 @@ class Executor:
         """
         args, kwargs = read_call(function, started.args)
         try:
-            with running(_current(started)):
+            with running(_current(started), self.recorder(started)):
                 if function.options.atomic:
                     self.call_atomically(function, started, args, kwargs)
                 else:
@@ -164,7 +169,9 @@ class Executor:
         if isinstance(error, (Cancel, RunAborted)):
             self.record_end(started, error, seconds)
             return
-        failure = describe(error.__cause__ or error if isinstance(error, Hopeless) else error)
+        hide = hider(started.function, started.args)
+        cause = error.__cause__ or error if isinstance(error, Hopeless) else error
+        failure = describe(cause, hide)
         retry_in = delay_before_retry(function, started, error)
         state = self.persist(
             lambda: (
@@ -174,7 +181,7 @@ class Executor:
         if state is None:
             report_late(started)
         elif state == State.SUCCEEDED:
-            report_after_commit(started, error)
+            report_after_commit(started, error, failure if hide else None)
             tell("run.succeeded", started, seconds)
         else:
             text = f"{failure.error_class}: {failure.error_message}"
@@ -187,7 +194,7 @@ class Executor:
 
     def record_end(self, started: Started, error: Cancel | RunAborted, seconds: float) -> None:
         """Write that the function cancelled its run, or that an operator aborted it."""
-        failure = describe(error)
+        failure = describe(error, hider(started.function, started.args))
         if isinstance(error, Cancel):
             end = partial(attempts.cancel_running, self.using, started, failure.error_message)
             state, event = State.CANCELLED, "run.cancelled"
@@ -233,6 +240,13 @@ class Executor:
         """Say whether the supervisor wants the claim that this worker shows to end."""
         return self.inbox is not None and self.inbox.is_to_abort()
 
+    def recorder(self, started: Started) -> Recorder | None:
+        """Return what takes down the log lines and the progress of an attempt."""
+        if self.scribe is None:
+            return None
+        claim, hide = started.claim, hider(started.function, started.args)
+        return Recorder(self.scribe, claim.run_id, claim.attempt, hide)
+
     def show(self, claim: Claim, deadline: float) -> None:
         """Say on the board which claim this worker is at."""
         if self.inbox is not None:
@@ -249,6 +263,7 @@ def _current(started: Started) -> CurrentRun:
         slot=started.slot,
         missed_slots=started.missed_slots,
         started_at=started.started_at,
+        metadata=started.metadata,
     )
 
 

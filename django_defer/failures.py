@@ -15,6 +15,7 @@ from django_defer.exceptions import (
 from django_defer.states import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import timedelta
 
     from django_defer.attempts import Started
@@ -28,8 +29,8 @@ class Hopeless(DeferError):
     """Another attempt would end the same way; what happened is its `__cause__`."""
 
 
-def describe(error: BaseException) -> Failure:
-    """Return the error as the text that is kept."""
+def describe(error: BaseException, hide: Callable[[str], str] | None = None) -> Failure:
+    """Return the error as the text that is kept; `hide` masks what nobody is shown of it."""
     kind = type(error)
     name = (
         kind.__qualname__
@@ -42,6 +43,8 @@ def describe(error: BaseException) -> Failure:
     except Exception as broken:  # noqa: BLE001 - an error whose text can't be had is kept too
         message = f"(its text could not be read: {type(broken).__name__})"
     text = "".join(traceback.format_exception(error))
+    if hide is not None:  # before it is cut: the rest of a value would not be recognised
+        message, text = hide(message), hide(text)
     return Failure(
         outcome=outcome,
         error_class=name[:300],

@@ -31,17 +31,25 @@ class Front:
         self._keys = keys
         self._pace = Pace(quick=QUICK, longest=LONGEST)
         self._last: Place | None = None
+        self._has_more = False  # the last look from the front came back full
+        self._is_behind = False  # the last claim was not from the front
 
     def claim(self, workers: Sequence[str]) -> list[tuple[str, Claim]]:
         """Claim a run for each of these workers, as far as there are any."""
         if self._last is not None and not self._pace.is_due:
             pairs = claim(*self._parts, workers, self._keys, beyond=self._last)
-        else:
-            pairs = self._pace.timed(lambda: claim(*self._parts, workers, self._keys))
+            if pairs or not self._has_more:
+                self._is_behind = True
+                return self._noted(pairs)
+        pairs = self._pace.timed(lambda: claim(*self._parts, workers, self._keys))
+        self._has_more, self._is_behind = len(pairs) == len(workers), False
+        return self._noted(pairs)
+
+    def _noted(self, pairs: list[tuple[str, Claim]]) -> list[tuple[str, Claim]]:
         if pairs:
             self._last = pairs[-1][1].place
         return pairs
 
-    def seconds_until_look(self) -> float:
-        """Return after how long the next look is from the very front."""
-        return self._pace.seconds_until_due()
+    def seconds_until_look(self) -> float | None:
+        """Return after how long the next look is from the very front; None: the last one was."""
+        return self._pace.seconds_until_due() if self._is_behind else None

@@ -112,6 +112,7 @@ def _run_of(definition: CronDefinition, slot: Slot, now: datetime) -> Run:
         queue=definition.queue,
         priority=definition.priority,
         args=encode_call(str(definition.function_id), (), (), {}),
+        metadata=definition.metadata,
         max_attempts=definition.max_attempts,
         rerun_if_lost=definition.rerun_if_lost,
         definition=definition,

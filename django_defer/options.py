@@ -8,17 +8,21 @@ from typing import Any, Final
 from django.core.exceptions import AppRegistryNotReady
 
 from django_defer.call_options import CallOptions
+from django_defer.clock import LONGEST_OFFSET
 from django_defer.durations import parse_duration
 from django_defer.exceptions import ImproperlyDeferred, InvalidOption
+from django_defer.metadata import read_pairs
 from django_defer.registry import Options, app_label_of
 from django_defer.retention_options import KEEP, read_option
 from django_defer.retries import RetryPolicy
 from django_defer.schedule_options import NAMES as SCHEDULE_OPTIONS
+from django_defer.sensitive import read_names
 
 LONGEST_KEY: Final = 200  # the column's length
-LATER: Final = frozenset({"metadata", "sensitive", "alert"})
+LATER: Final = frozenset({"alert"})
 KNOWN: Final = (
     *("queue", "priority", "retry", "max_duration", "discard_after", "atomic", "rerun_if_lost"),
+    *("metadata", "sensitive"),
     *KEEP,
 )
 SPANS: Final = ("max_duration", "discard_after")  # durations of more than nothing
@@ -70,6 +74,8 @@ def parse_options(
             span = parse_duration(options[name], name=name)
             if not span:
                 raise InvalidOption(f"{key}: {name} must be more than nothing.")
+            if span > LONGEST_OFFSET:
+                raise InvalidOption(f"{key}: {name} is over a hundred years; leave it out.")
             spans: dict[str, Any] = {name: span}
             parsed = replace(parsed, **spans)
     keep = [name for name in KEEP if name in options]
@@ -79,6 +85,15 @@ def parse_options(
             if not isinstance(options[name], bool):
                 raise InvalidOption(f"{key}: {name}= takes True or False, not {options[name]!r}.")
             parsed = replace(parsed, **{name: options[name]})
+    return replace(parsed, **_parse_what_is_shown(key, options))
+
+
+def _parse_what_is_shown(key: str, options: dict[str, Any]) -> dict[str, Any]:
+    parsed: dict[str, Any] = {}
+    if "metadata" in options:
+        parsed["metadata"] = read_pairs(options["metadata"], where=f"{key}: ")
+    if "sensitive" in options:
+        parsed["sensitive"] = read_names(key, options["sensitive"])
     return parsed
 
 

@@ -34,7 +34,8 @@ def make_way(using: str, runs: list[Run], now: datetime) -> None:
     """
     fresh: dict[CronDefinition, list[Run]] = defaultdict(list)
     for run in runs:
-        if run.state != State.SKIPPED and run.definition is not None:
+        is_late = run.discard_after is not None and run.discard_after <= now
+        if run.state != State.SKIPPED and not is_late and run.definition is not None:
             fresh[run.definition].append(run)
     if superseding := [each.pk for each in fresh if each.supersede]:
         older = Run.objects.using(using).of_slots(superseding)

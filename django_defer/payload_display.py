@@ -11,9 +11,12 @@ from django.db import DEFAULT_DB_ALIAS
 
 from django_defer.payload_reading import is_call, keys_in_order, shorten
 from django_defer.payload_types import ENUM, LEAVES_BY_TAG
+from django_defer.sensitive import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from django_defer.sensitive import Hidden
 
 BRACKETS: Final = {
     "$tuple": ("(", ")"),
@@ -23,13 +26,23 @@ BRACKETS: Final = {
 SHOWN_DEPTH: Final = 20
 
 
-def display(data: Any, max_chars: int = 200, *, parameter_names: Sequence[str] = ()) -> str:
-    """Return a stored call as `user=<shop.User pk=5>, limit=10`; never loads, never raises."""
+def display(
+    data: Any,
+    max_chars: int = 200,
+    *,
+    parameter_names: Sequence[str] = (),
+    hidden: Hidden = (),
+) -> str:
+    """Return a stored call as `user=<shop.User pk=5>, limit=10`; never loads, never raises.
+
+    `hidden` are the positions and names of arguments that nobody is shown.
+    """
     if not is_call(data):
         return display_result(data, max_chars)
     arguments = [*enumerate(data["args"]), *data["kwargs"].items()]
     named = dict(enumerate(parameter_names))
-    return _cut(_join(_argument(named.get(k, k), v) for k, v in arguments), max_chars)
+    parts = (_argument(named.get(k, k), v, is_hidden=k in hidden) for k, v in arguments)
+    return _cut(_join(parts), max_chars)
 
 
 def display_result(data: Any, max_chars: int = 200) -> str:
@@ -54,10 +67,10 @@ def _join(parts: Iterable[Iterable[str]]) -> Iterator[str]:
         yield from part
 
 
-def _argument(name: Any, data: Any) -> Iterator[str]:
+def _argument(name: Any, data: Any, *, is_hidden: bool) -> Iterator[str]:
     if isinstance(name, str):
         yield f"{name}="
-    yield from _show(data)
+    yield from (MASK,) if is_hidden else _show(data)
 
 
 def _show(data: Any, depth: int = 0) -> Iterator[str]:

@@ -18,17 +18,18 @@ from django.db import DatabaseError, connections, transaction
 
 from django_defer.clock import database_now
 from django_defer.connections import UNREACHABLE, is_busy
-from django_defer.models import Attempt, Run
+from django_defer.models import Attempt, LogLine, Progress, Run
 from django_defer.retention import Retention
 from django_defer.states import FINISHED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from datetime import datetime
 
 logger = logging.getLogger(__name__)
 
 WINDOW: Final = 500  # rows that a step looks at
+MOST_LINES: Final = 5000  # log lines that a step deletes
 INTERVAL: Final = 600.0  # seconds between two walks, on average
 BEGINNING: Final = UUID(int=0)
 FIRST: Final = (10.0, 60.0)  # seconds after the start within which the first walk begins
@@ -65,6 +66,10 @@ class Walk:
             for pk, function, state, finished_at in rows
             if state in FINISHED and self.retention.is_over(pk, function, state, finished_at)
         }
+        for original in _with_reruns(using, over):
+            del over[original]
+        if over and not self.is_dry and _delete_lines(using, list(over)) == MOST_LINES:
+            return  # there may be more: the next step goes on with the same runs
         gone = _delete(using, list(over)) if over and not self.is_dry else over
         self.removed.update(over[pk] for pk in gone)
         self.is_over = len(rows) < WINDOW
@@ -80,17 +85,44 @@ def prune(using: str, now: datetime, *, dry_run: bool = False) -> Counts:
     return walk.removed
 
 
+def _delete_lines(using: str, ids: list[UUID]) -> int:
+    """Delete log lines of these runs, as many as a step may; return how many."""
+    lines = LogLine.objects.using(using)
+    some = list(lines.filter(run__in=ids).order_by().values_list("pk", flat=True)[:MOST_LINES])
+    if some:
+        lines.filter(pk__in=some)._raw_delete(using)
+    return len(some)
+
+
+def _with_reruns(using: str, ids: Collection[UUID]) -> list[UUID]:
+    """Return those that a rerun names: its slot is found by way of them."""
+    if not ids:
+        return []
+    reruns = Run.objects.using(using).filter(rerun_of__in=list(ids), rerun_of__isnull=False)
+    named = reruns.order_by().values_list("rerun_of", flat=True).distinct()
+    return [run_id for run_id in named if run_id is not None]
+
+
 def _delete(using: str, ids: list[UUID]) -> list[UUID]:
     """Delete these runs, but for those that somebody else is deleting; return which."""
     with transaction.atomic(using=using):
+        if connections[using].vendor == "postgresql":
+            with connections[using].cursor() as cursor:  # what a crash takes back goes later
+                cursor.execute("SET LOCAL synchronous_commit = off")
         runs = Run.objects.using(using).filter(pk__in=ids).order_by("pk")
         if connections[using].features.has_select_for_update_skip_locked:
             runs = runs.select_for_update(skip_locked=True)
         else:  # a write before the first read: SQLite's one lock is taken at once
             runs.filter(pk=BEGINNING).delete()
         ids = list(runs.values_list("pk", flat=True))
-        Attempt.objects.using(using).filter(run__in=ids).delete()
-        Run.objects.using(using).filter(pk__in=ids).delete()
+        # Without loading a row, and without the signals of deletion: a project's receivers of
+        # these would run in the supervisor.
+        for rows in (
+            Attempt.objects.using(using).filter(run__in=ids),
+            Progress.objects.using(using).filter(pk__in=ids),
+            Run.objects.using(using).filter(pk__in=ids),
+        ):
+            rows._raw_delete(using)
     return ids
 
 

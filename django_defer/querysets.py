@@ -5,12 +5,13 @@ Every query of django-defer goes to the one database that `DEFER["DATABASE"]` na
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import models
-from django.db.models import Count, F, Q
+from django.db.models import Count, F, Func, Q
 from django.db.models.expressions import Expression
 from django.db.models.lookups import GreaterThanOrEqual, In
 
@@ -54,6 +55,31 @@ class Zero(Expression):
 def by_held_index() -> GreaterThanOrEqual:
     """Return the condition, true of every run, that lets a query use the index of what is held."""
     return GreaterThanOrEqual(F("attempt"), Zero())
+
+
+class HasPair(Func):
+    """`metadata` has this pair: found by its index on PostgreSQL, row by row on SQLite."""
+
+    output_field = models.BooleanField()
+
+    def __init__(self, key: str, value: str) -> None:
+        super().__init__(F("metadata"))
+        self.pair = (key, value)
+
+    def as_sql(self, compiler: Any, connection: Any, *args: Any, **context: Any) -> Any:
+        """Look at the pairs one by one: a path could not name every key."""
+        column, params = compiler.compile(self.source_expressions[0])
+        sql = (
+            f"EXISTS (SELECT 1 FROM json_each({column}) AS pair "  # noqa: S608 - our own column
+            f"WHERE pair.key = %s AND pair.atom = %s)"
+        )
+        return sql, (*params, *self.pair)
+
+    def as_postgresql(self, compiler: Any, connection: Any) -> Any:
+        """Compare in the way that the index knows."""
+        column, params = compiler.compile(self.source_expressions[0])
+        key, value = self.pair
+        return f"{column} @> %s::jsonb", (*params, json.dumps({key: value}))
 
 
 class RunQuerySet(models.QuerySet["Run"]):
@@ -128,6 +154,10 @@ class RunQuerySet(models.QuerySet["Run"]):
     def children_of(self, run_id: UUID) -> RunQuerySet:
         """The runs that this run enqueued."""
         return self.filter(parent=run_id)
+
+    def with_metadata(self, pairs: Mapping[str, str]) -> RunQuerySet:
+        """With all of these pairs of metadata."""
+        return self.filter(*(HasPair(key, value) for key, value in pairs.items()))
 
     def count_by_state(self) -> dict[str, int]:
         """Return how many there are in each state that occurs."""

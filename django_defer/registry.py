@@ -20,6 +20,7 @@ from django.apps import apps
 from django_defer.exceptions import DuplicateKey, ImproperlyDeferred, UnknownFunction
 from django_defer.retries import RetryPolicy
 from django_defer.schedule_options import ScheduleOptions
+from django_defer.sensitive import as_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -43,6 +44,8 @@ class Options:
     atomic: bool = False
     rerun_if_lost: bool = True
     keep: Mapping[str, Any] = field(default_factory=dict)  # what it says of its retention
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    sensitive: tuple[str, ...] = ()  # as written; see `Function.sensitive`
 
 
 class Function(Generic[P, R]):
@@ -77,8 +80,9 @@ class Function(Generic[P, R]):
         self.parameter_names = tuple(
             parameter.name
             for parameter in self.signature.parameters.values()
-            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         )
+        self.sensitive = as_parameters(key, options.sensitive, self.signature)
         self.is_async = inspect.iscoroutinefunction(function)
         self.is_discoverable = True
 

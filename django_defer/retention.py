@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from django_defer.clock import LONGEST_OFFSET
 from django_defer.conf import conf
 from django_defer.exceptions import InvalidDuration, InvalidOption
 from django_defer.ids import first_uuid7_of
@@ -54,7 +55,7 @@ class Retention:
         """Say whether a run that has ended need not be kept any more."""
         options = {**self.general, **self.own.get(function, {})}
         span = options[KEPT_AS[State(state)]]
-        if span is None or finished_at is None or finished_at > self.now - span:
+        if span is None or finished_at is None or self.now - finished_at < span:
             return False
         oldest = self._oldest_of_the_last(function, options["keep_last"])
         return oldest is not None and run_id < oldest
@@ -67,7 +68,7 @@ class Retention:
             for name, span in options.items()
             if name != "keep_last" and span is not None
         ]
-        return first_uuid7_of(self.now - min(spans)) if spans else None
+        return first_uuid7_of(self.now - min(*spans, LONGEST_OFFSET)) if spans else None
 
     def _oldest_of_the_last(self, function: str, count: int) -> UUID | None:
         """Return the oldest of a function's last `count` runs; None: it has not so many."""

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 LONGEST_SLEEP: Final = 1.0  # seconds; what is enqueued for soon is seen this late at most
 LONGEST_ROUND: Final = 2.0  # seconds after which a tick begins nothing more
+DISCARDED_AT_ONCE: Final = 50  # runs: a project's receivers of `run_discarded` may take long
 SHORTEST_SLEEP: Final = 0.05  # seconds, for the loop: whatever a row says, it doesn't spin
 
 _LOOK: Final = """
@@ -118,8 +119,9 @@ def tick(
     After an outage that can be a lot, and a heartbeat is due meanwhile: what takes longer than
     LONGEST_ROUND for either is left for the next tick.
     """
-    discarded = _in_batches(partial(discard_expired, using, now)) if deadlines else 0
-    promoted = _in_batches(partial(promote, using, now)) if runs else 0
+    expire = partial(discard_expired, using, now)
+    discarded = _in_batches(expire, DISCARDED_AT_ONCE) if deadlines else 0
+    promoted = _in_batches(partial(promote, using, now), BATCH) if runs else 0
     fired = materialise(using, now, seconds=LONGEST_ROUND) if slots else []
     if promoted or fired or discarded:
         if on_news is not None:
@@ -133,18 +135,18 @@ def tick(
 def discard_expired(using: str, now: datetime) -> int:
     """Discard a batch of the runs that wait and had to begin by `now`; return how many."""
     expired = Run.objects.using(using).expired(now)
-    discarded = discard(using, expired, Reason.EXPIRED, most=BATCH)
+    discarded = discard(using, expired, Reason.EXPIRED, most=DISCARDED_AT_ONCE)
     if discarded:
         end_waits(using)  # the run of a newer slot may have waited for one of these
     return discarded
 
 
-def _in_batches(move_batch: Callable[[], int]) -> int:
+def _in_batches(move_batch: Callable[[], int], size: int) -> int:
     """Repeat until a batch is not full or LONGEST_ROUND is over; return how many were moved."""
     total, until = 0, time.monotonic() + LONGEST_ROUND
     while moved := move_batch():
         total += moved
-        if moved < BATCH or time.monotonic() >= until:
+        if moved < size or time.monotonic() >= until:
             break
     return total
 

@@ -14,6 +14,7 @@ from django_defer.connections import close_all
 from django_defer.django_q2 import fork_context
 from django_defer.mailbox import Mailbox
 from django_defer.reap import failure_of_exit
+from django_defer.spool import Spool
 from django_defer.states import Outcome
 from django_defer.worker_process import run_worker
 
@@ -43,10 +44,11 @@ WENT_ON: Final = Failure(
 
 @dataclass(slots=True)
 class Seat:
-    """A slot of the pool. Its mailbox outlives its workers: a datagram socket has no lock."""
+    """A slot of the pool. Its mailbox and spool outlive its workers: they have no lock."""
 
     slot: int
     mailbox: Mailbox = field(default_factory=Mailbox)
+    spool: Spool = field(default_factory=Spool)
     generation: int = 0
     process: Any = None
     born: float = 0.0
@@ -73,7 +75,15 @@ class Seat:
         board.set_generation(self.slot, self.generation)
         process = fork_context().Process(
             target=run_worker,
-            args=(using, board, self.slot, self.generation, self.mailbox, lifeline),
+            args=(
+                using,
+                board,
+                self.slot,
+                self.generation,
+                self.mailbox,
+                self.spool,
+                lifeline,
+            ),
             name=f"defer-worker-{self.slot}",
         )
         if start(process):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django_defer.exceptions import PayloadTooLarge, UnreadablePayload, UnserializableValue
 from django_defer.failures import Hopeless
 from django_defer.payloads import decode_call, dumps, encode_result
+from django_defer.sensitive import shown_signature
 
 if TYPE_CHECKING:
     from django_defer.registry import Function
@@ -19,7 +20,7 @@ def read_call(function: Function[Any, Any], stored: Any) -> tuple[list[Any], dic
         function.signature.bind(*args, **kwargs)
     except TypeError as error:
         raise UnreadablePayload(
-            f"The stored arguments do not fit {function.key}{function.signature}, which was "
+            f"The stored arguments do not fit {function.key}{shown_signature(function)}, which was "
             f"changed after the run was enqueued: {error}."
         ) from error
     return args, kwargs

@@ -97,6 +97,8 @@ def function_values(function: Function[Any, Any]) -> dict[str, Any]:
             "atomic": options.atomic,
             "rerun_if_lost": options.rerun_if_lost,
             **as_json(options.keep),
+            **({"metadata": dict(options.metadata)} if options.metadata else {}),
+            **({"sensitive": list(function.sensitive)} if function.sensitive else {}),
         },
         "module": function.module,
         "line": function.line,

@@ -21,9 +21,12 @@ from django_defer.conf import conf
 from django_defer.connections import Freshness
 from django_defer.executor import Executor
 from django_defer.interrupts import Interrupts
+from django_defer.log_writing import LogWriter
 from django_defer.models import Cluster, Run
 from django_defer.registry import registry
+from django_defer.run_logs import Scribe
 from django_defer.scheduler import tick
+from django_defer.spool import Spool
 from django_defer.states import State
 
 if TYPE_CHECKING:
@@ -96,6 +99,8 @@ def drain(*, now: datetime | None = None, limit: int = 10_000) -> Drained:
     Raises RuntimeError after `limit` attempts.
     """
     using = str(conf.database)
+    scribe, logs = Scribe(Spool()), LogWriter(using)
+    logs.spools.append(scribe.spool)
     executor = InlineExecutor(
         using=using,
         worker=WORKER,
@@ -103,10 +108,11 @@ def drain(*, now: datetime | None = None, limit: int = 10_000) -> Drained:
         board=None,
         interrupts=Unlimited(),
         freshness=Freshness(),
+        scribe=scribe,
     )
     ids: dict[UUID, None] = {}
     attempts = 0
-    with _cluster(using) as cluster:
+    with _cluster(using) as cluster, scribe.listening():
         while True:
             tick(using, now or database_now(using))
             claims = [
@@ -123,6 +129,7 @@ def drain(*, now: datetime | None = None, limit: int = 10_000) -> Drained:
                 ids.pop(mine.run_id, None)
                 ids[mine.run_id] = None
                 executor.execute(mine)
+                logs.finish()
     found = Run.objects.using(using).in_bulk(list(ids))
     return Drained([found[run_id] for run_id in ids], attempts)
 

@@ -83,12 +83,24 @@ def discard(using: str, runs: RunQuerySet, reason: Reason, *, most: int | None =
 
     With `most`, so many at once, passing over what another process holds.
     """
+    if most is not None:
+        return _discard_batch(using, runs, reason, most, passing=True)
+    total = 0
+    with transaction.atomic(using=using):
+        while ended := _discard_batch(using, runs, reason, BATCH, passing=False):
+            total += ended
+    return total
+
+
+def _discard_batch(
+    using: str, runs: RunQuerySet, reason: Reason, most: int, *, passing: bool
+) -> int:
     features = connections[using].features
     with transaction.atomic(using=using):
         found = runs.filter(state__in=UNSTARTED)
         if features.has_select_for_update:
-            passing = most is not None and features.has_select_for_update_skip_locked
-            found = found.select_for_update(skip_locked=passing)
+            skip = passing and features.has_select_for_update_skip_locked
+            found = found.select_for_update(skip_locked=skip)
         rows = list(found.values_list("pk", "function", "attempt")[:most])
         move(
             Run.objects.using(using).filter(pk__in=[row[0] for row in rows]),

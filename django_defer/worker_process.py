@@ -10,6 +10,8 @@ from django_defer.executor import Executor, install
 from django_defer.interrupts import Interrupts
 from django_defer.mailbox import Inbox, Mailbox, Outbox
 from django_defer.process import Lifeline, ignore_stop_signals
+from django_defer.run_logs import Scribe
+from django_defer.spool import Spool
 
 
 class NoResults:
@@ -31,7 +33,13 @@ class StopFlag:
 
 
 def run_worker(
-    using: str, board: Board, slot: int, generation: int, mailbox: Mailbox, lifeline: Lifeline
+    using: str,
+    board: Board,
+    slot: int,
+    generation: int,
+    mailbox: Mailbox,
+    spool: Spool,
+    lifeline: Lifeline,
 ) -> None:
     """Be a worker: execute claims from the mailbox until told to stop."""
     lifeline.hold()
@@ -39,6 +47,8 @@ def run_worker(
     silence_signals()
     keep_connections(busy_timeout=WORKER_BUSY_TIMEOUT)
     inbox = Inbox(board, slot, generation, mailbox)
+    scribe = Scribe(spool)
+    scribe.listen()
     install(
         Executor(
             using=using,
@@ -47,6 +57,7 @@ def run_worker(
             board=board,
             interrupts=Interrupts(),
             freshness=Freshness(),
+            scribe=scribe,
         )
     )
     worker(inbox, NoResults(), new_timer(), -1)

@@ -1,10 +1,10 @@
-"""The admin, as a project would mount it."""
+"""The admin and the health view, as a project would mount them."""
 
 from __future__ import annotations
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
-from django.urls import path
+from django.urls import include, path
 
 
 def favicon(request: HttpRequest) -> HttpResponse:
@@ -12,4 +12,8 @@ def favicon(request: HttpRequest) -> HttpResponse:
     return HttpResponse(status=204)
 
 
-urlpatterns = [path("admin/", admin.site.urls), path("favicon.ico", favicon)]
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("defer/", include("django_defer.urls")),
+    path("favicon.ico", favicon),
+]

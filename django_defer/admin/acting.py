@@ -23,6 +23,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from django_defer.admin.all_matching import ACROSS, AllMatching
 from django_defer.admin.base import ReadingAdmin
 from django_defer.conf import conf
 from django_defer.exceptions import DeferError, InvalidOption
@@ -140,6 +141,8 @@ class ActingAdmin(ReadingAdmin):
         self, request: HttpRequest, verb: Verb, selected: QuerySet[Any]
     ) -> HttpResponse | None:
         """Do it to the selected rows, or ask for what the verb needs to know first."""
+        if request.POST.get(ACROSS) == "1":
+            return AllMatching(self, request, verb, selected).respond(answered=ANSWERED)
         rows = list(selected[: MOST_AT_ONCE + 1])
         if len(rows) > MOST_AT_ONCE:
             text = _("Nothing was done: select at most %(n)s at a time.") % {"n": MOST_AT_ONCE}
@@ -192,18 +195,28 @@ class ActingAdmin(ReadingAdmin):
         done: list[str] = []
         refused: list[str] = []
         for row in rows:
-            try:
-                done.append(self._apply_to_one(request, verb, row, question))
-            except InvalidOption as refusal:  # is about the answer, and doesn't name the row
-                refused.append(f"{row}: {refusal}")
-            except DeferError as refusal:
-                refused.append(str(refusal))
-            except ObjectDoesNotExist:
-                refused.append(_("%(row)s is gone.") % {"row": row})
+            link, refusal = self.try_one(request, verb, row, question)
+            if refusal:
+                refused.append(refusal)
+            else:
+                done.append(link)
         if done:
             self.message_user(request, _listed(verb.done, done, ", "), messages.SUCCESS)
         if refused:
             self.message_user(request, _listed(verb.not_done, refused, " "), messages.ERROR)
+
+    def try_one(
+        self, request: HttpRequest, verb: Verb, row: Any, question: Question | None
+    ) -> tuple[str, str]:
+        """Do it to one row; return a link to the outcome and "", or "" and why it is refused."""
+        try:
+            return self._apply_to_one(request, verb, row, question), ""
+        except InvalidOption as refusal:  # is about the answer, and doesn't name the row
+            return "", f"{row}: {refusal}"
+        except DeferError as refusal:
+            return "", str(refusal)
+        except ObjectDoesNotExist:
+            return "", _("%(row)s is gone.") % {"row": row}
 
     def _apply_to_one(
         self, request: HttpRequest, verb: Verb, row: Any, question: Question | None

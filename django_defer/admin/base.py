@@ -13,7 +13,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
@@ -22,6 +22,7 @@ from django_defer.admin.rendering import Links
 
 if TYPE_CHECKING:
     from django.db.models import Model
+    from django.urls import URLPattern
     from django_stubs_ext import StrOrPromise
 
     from django_defer.admin.pages import Page
@@ -58,6 +59,18 @@ class ReadingAdmin(Base):
 
     def prepare(self, rows: list[Any]) -> None:
         """Look up what the list shows beside its rows, in a fixed number of queries."""
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the address of the dashboard; any one of our models on a site will do."""
+        view = self.admin_site.admin_view(self.to_dashboard)
+        return [path("dashboard/", view, name="django_defer_dashboard"), *super().get_urls()]
+
+    def to_dashboard(self, request: HttpRequest) -> HttpResponse:
+        """Go to the dashboard, the index page of this app."""
+        app = {"app_label": self.opts.app_label}
+        url = reverse("admin:app_list", kwargs=app, current_app=self.admin_site.name)
+        query = request.META["QUERY_STRING"]
+        return HttpResponseRedirect(f"{url}?{query}" if query else url)
 
     @property
     def links(self) -> Links:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from django_defer.payload_display import display_result
+from django_defer.redaction import hidden_arguments, is_sensitive
 from django_defer.registry import registry
+from django_defer.sensitive import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,14 +24,23 @@ DEEPEST: Final = 8  # levels of indentation
 
 
 def show_arguments(run: Run) -> str:
-    """Return the arguments as `name = value`, one a line; empty when there are none."""
+    """Return the arguments as `name = value`, one a line; empty when there are none.
+
+    A mask stands for the values that `sensitive=` hides, and for all of what is no stored call.
+    """
     call = run.args
     if not isinstance(call, dict) or not isinstance(call.get("args"), list):
-        return show_value(call)
+        return MASK if is_sensitive(run) else show_value(call)
+    hidden = hidden_arguments(run)
     keywords = call.get("kwargs")
     named = keywords if isinstance(keywords, dict) else {}
-    pairs = [*zip(_names(run), call["args"], strict=False), *named.items()]
-    return _cut("\n".join(f"{name} = {_pretty(value, 0)}" for name, value in pairs))
+    positional = zip(_names(run), enumerate(call["args"]), strict=False)
+    arguments = [
+        *((name, index in hidden, value) for name, (index, value) in positional),
+        *((name, name in hidden, value) for name, value in named.items()),
+    ]
+    lines = (f"{n} = {MASK if hide else _pretty(value, 0)}" for n, hide, value in arguments)
+    return _cut("\n".join(lines))
 
 
 def show_value(data: Any) -> str:

@@ -8,41 +8,33 @@ from typing import TYPE_CHECKING, Any
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
-from django_defer.admin.mirrors import (
-    orphaned_in_words,
-    pause_facts,
-    pause_in_words,
-    schedule_as_text,
-    show_schedule,
-    status_badge,
-    with_override,
-)
+from django_defer.admin.mirrors import pause_facts, show_schedule, status_badge
 from django_defer.admin.pages import Page, Section, Table
 from django_defer.admin.rendering import (
-    EMPTY,
     block,
     now,
     pruned,
     quiet,
-    relative,
     show_instant,
     stack,
     stack_instant,
     state_badge,
-    with_zone,
 )
-from django_defer.admin.sentences import children_in_words, state_in_words
-from django_defer.admin.slots import (
-    lateness_in_words,
-    missed_in_words,
-    next_slots,
+from django_defer.admin.sentences import children_in_words
+from django_defer.admin.slots import next_slots
+from django_defer.definition_explanations import (
+    definition_in_words,
+    schedule_as_text,
     schedule_in_words,
-    slot_in_words,
     unreadable,
+    with_override,
 )
 from django_defer.durations import format_duration
+from django_defer.explanations import state_in_words
 from django_defer.models import BackgroundFunction, CronDefinition, Run
+from django_defer.run_facts import lateness_in_words, missed_in_words
 from django_defer.states import State
+from django_defer.wording import EMPTY, slot_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,20 +47,12 @@ def definition_page(row: CronDefinition, links: Links) -> Page:
     at = now()
     last = Run.objects.filter(pk=row.last_run_id).first() if row.last_run_id else None
     error = row.error or unreadable(row)
-    sentences = [
-        orphaned_in_words(row),
-        pause_in_words(row),
-        "" if row.enabled else _("Switched off by its code (enabled=)."),
-        _unfired_in_words(row, at),
-        _next_in_words(row, at),
-        _override_in_words(row),
-        children_in_words(last, links) if last else "",
-    ]
+    children = children_in_words(last, links) if last else ""
     return Page(
         title=row.function_id,
         subtitle=schedule_as_text(row),
         badge=status_badge(row),
-        sentences=[sentence for sentence in sentences if sentence],
+        sentences=[*definition_in_words(row, last, at), *([children] if children else [])],
         sections=[
             Section(title=_("Its schedule can't be read"), text=block(error) if error else ""),
             Section(title=_("Schedule"), facts=_schedule(row, links), is_half=True),
@@ -79,37 +63,6 @@ def definition_page(row: CronDefinition, links: Links) -> Page:
             Section(title=_("What its runs inherit"), facts=_inherited(row), is_half=True),
         ],
     )
-
-
-def _next_in_words(row: CronDefinition, at: datetime) -> str:
-    if row.next_slot_at is None:
-        return ""
-    when = {"time": with_zone(row.next_slot_at), "relative": relative(row.next_slot_at, at)}
-    if row.error:
-        return _("Fires nothing; looked at again at %(time)s (%(relative)s).") % when
-    return _("Next due at %(time)s (%(relative)s).") % when
-
-
-def _unfired_in_words(row: CronDefinition, at: datetime) -> str:
-    """Return since when slots are left out: the first one that was not, or will not be, fired."""
-    if row.unfired_slot_at is None or not (row.is_paused or row.error):
-        return ""
-    slot = row.unfired_slot_at
-    when = {"slot": slot_in_words(slot), "relative": relative(slot, at)}
-    if slot > at:
-        return _("First slot that will not fire: %(slot)s (%(relative)s).") % when
-    return _("First slot not fired: %(slot)s (%(relative)s).") % when
-
-
-def _override_in_words(row: CronDefinition) -> str:
-    if not row.is_overridden:
-        return ""
-    code_says = schedule_as_text(with_override(row))
-    facts = {"who": row.overridden_by or _("an operator"), "code": code_says}
-    if row.overridden_at is None:
-        return _("Overridden by %(who)s; the code says %(code)s.") % facts
-    facts["time"] = with_zone(row.overridden_at)
-    return _("Overridden by %(who)s at %(time)s; the code says %(code)s.") % facts
 
 
 def _schedule(row: CronDefinition, links: Links) -> list[tuple[Any, Any]]:

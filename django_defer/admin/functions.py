@@ -58,19 +58,16 @@ class BackgroundFunctionAdmin(ActingAdmin):
         "key",
         "status",
         "last_runs",
-        "success",
-        "typical_duration",
-        "waiting",
-        "running",
+        "success_and_duration",
+        "unfinished",
         "last_failure",
-        "queue",
         "schedule",
     )
     list_per_page = 50
     list_display_links = ("key",)
     list_filter = (StatusFilter, QueueFilter)
     search_fields = ("key", "module")
-    sortable_by = ("key", "queue")
+    sortable_by = ("key",)
     ordering = ("key",)
 
     def page(self, request: HttpRequest, row: BackgroundFunction) -> Page:
@@ -94,31 +91,27 @@ class BackgroundFunctionAdmin(ActingAdmin):
         """Active, paused, not in the code."""
         return status_badge(row)
 
-    @admin.display(description=gettext_lazy("waiting"))
-    def waiting(self, row: Any) -> str:
-        """How many runs wait."""
-        return f"{row.shown_counts[0]:,}" if row.shown_counts[0] else EMPTY
-
-    @admin.display(description=gettext_lazy("running"))
-    def running(self, row: Any) -> str:
-        """How many runs are claimed or running."""
-        return f"{row.shown_counts[1]:,}" if row.shown_counts[1] else EMPTY
+    @admin.display(description=gettext_lazy("unfinished"))
+    def unfinished(self, row: Any) -> str:
+        """How many runs wait, and how many are claimed or running."""
+        waiting, running = row.shown_counts
+        words = [
+            _("%(n)s waiting") % {"n": f"{waiting:,}"} if waiting else "",
+            _("%(n)s running") % {"n": f"{running:,}"} if running else "",
+        ]
+        return stack(*words)
 
     @admin.display(description=gettext_lazy("last runs"))
     def last_runs(self, row: Any) -> str:
         """The runs that were enqueued last, as a strip of marks."""
         return strip(row.shown_latest, self.links, now())
 
-    @admin.display(description=gettext_lazy("succeeded"))
-    def success(self, row: Any) -> str:
-        """How many of its last runs succeeded."""
-        return success_in_words(row.shown_latest) or EMPTY
-
-    @admin.display(description=gettext_lazy("takes"))
-    def typical_duration(self, row: Any) -> str:
-        """How long its last successes took."""
-        typical, most = (row.shown_latest.duration(percent) for percent in (50, 95))
-        return stack(show_duration(typical), quiet(show_duration(most))) if typical else EMPTY
+    @admin.display(description=gettext_lazy("succeeded, and took"))
+    def success_and_duration(self, row: Any) -> str:
+        """How many of its last runs succeeded, and how long these took at the median."""
+        typical = row.shown_latest.duration(50)
+        took = quiet(show_duration(typical)) if typical else ""
+        return stack(success_in_words(row.shown_latest).replace(" ", "\xa0"), took)
 
     @admin.display(description=gettext_lazy("last failure"))
     def last_failure(self, row: Any) -> str:

@@ -1,4 +1,4 @@
-"""How values look on an admin page: instants with their zone, durations, badges, text, links.
+"""How values look on an admin page: instants with their zone, badges, text, links.
 
 Everything that comes from a row is escaped here or by the template: no function of this module
 takes HTML from data. An instant is shown in Django's current time zone and always with its name.
@@ -6,31 +6,35 @@ takes HTML from data. An instant is shown in Django's current time zone and alwa
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from django.conf import settings
 from django.contrib.admin.utils import quote
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from django_defer.models import Run
+from django_defer.run_facts import RETRYING as RETRYING
 from django_defer.states import State
+from django_defer.wording import EMPTY as EMPTY
+from django_defer.wording import as_slot as as_slot
+from django_defer.wording import as_text as as_text
+from django_defer.wording import display_zone as display_zone
+from django_defer.wording import relative as relative
+from django_defer.wording import show_duration as show_duration
+from django_defer.wording import with_zone as with_zone
+from django_defer.wording import zone_name as zone_name
 
 if TYPE_CHECKING:
-    from datetime import tzinfo
     from uuid import UUID
 
     from django.contrib.admin import AdminSite
     from django.db.models import Model
 
-EMPTY: Final = "–"
-RETRYING: Final = "retrying"
 SHORT_ZONE: Final = 4  # characters of a zone's name that stay on the line of the time
 SHORT_ID: Final = 8  # characters, the last ones: a UUIDv7 begins with its time
 
@@ -38,31 +42,6 @@ SHORT_ID: Final = 8  # characters, the last ones: a UUIDv7 begins with its time
 def now() -> datetime:
     """Return the present as our instants are: aware, in UTC."""
     return datetime.now(UTC)
-
-
-def display_zone() -> tzinfo:
-    """Return the zone that instants are shown in."""
-    return timezone.get_current_timezone() if settings.USE_TZ else UTC
-
-
-def zone_name() -> str:
-    """Return the name of that zone."""
-    return timezone.get_current_timezone_name() if settings.USE_TZ else "UTC"
-
-
-def as_text(instant: datetime, zone: tzinfo | None = None) -> str:
-    """Return `2026-11-25 08:04:12`, in the zone that is shown or another one."""
-    return f"{instant.astimezone(zone or display_zone()):%Y-%m-%d %H:%M:%S}"
-
-
-def as_slot(slot: datetime, zone: tzinfo | None = None) -> str:
-    """Return `2026-11-25 08:04`: slots rarely have seconds."""
-    return as_text(slot, zone).removesuffix(":00")
-
-
-def with_zone(instant: datetime) -> str:
-    """Return `2026-11-25 08:04:12 Europe/Paris`, for sentences."""
-    return f"{as_text(instant)} {zone_name()}"
 
 
 def show_instant(instant: datetime | None, *, beside: datetime | None = None) -> str:
@@ -106,49 +85,6 @@ def stack(*lines: Any) -> str:
     """Return the lines that say something, each below the other, for a list."""
     shown = [(line,) for line in lines if line]
     return format_html_join("", '<span class="defer-line">{}</span>', shown) or EMPTY
-
-
-def relative(instant: datetime, seen_from: datetime) -> str:
-    """Return "in 3 h" or "5 min ago", with no-break spaces."""
-    delta = instant - seen_from
-    text = _roughly(abs(delta))
-    if delta > timedelta(0):
-        return _unbroken(_("in %(time)s") % {"time": text})
-    return _unbroken(_("%(time)s ago") % {"time": text})
-
-
-def _roughly(delta: timedelta) -> str:
-    seconds = int(delta.total_seconds())
-    if seconds < 90:
-        return _("%(n)s s") % {"n": seconds}
-    if seconds < 90 * 60:
-        return _("%(n)s min") % {"n": round(seconds / 60)}
-    if seconds < 48 * 3600:
-        return _("%(n)s h") % {"n": round(seconds / 3600)}
-    return _("%(n)s d") % {"n": round(seconds / 86400)}
-
-
-def show_duration(duration: timedelta | None) -> str:
-    """Return `240 ms`, `1.2 s`, `3 min 4 s`, `2 h 5 min` or `3 d 4 h`, with no-break spaces."""
-    return EMPTY if duration is None else _unbroken(_exactly(max(duration.total_seconds(), 0)))
-
-
-def _exactly(seconds: float) -> str:
-    if seconds < 0.9995:
-        return _("%(n)s ms") % {"n": round(seconds * 1000)}
-    if seconds < 59.95:
-        return _("%(n)s s") % {"n": f"{seconds:.1f}"}
-    minutes, whole = divmod(round(seconds), 60)
-    hours, minutes_left = divmod(minutes, 60)
-    if minutes < 60:
-        return _("%(m)s min %(s)s s") % {"m": minutes, "s": whole}
-    if hours < 24:
-        return _("%(h)s h %(m)s min") % {"h": hours, "m": minutes_left}
-    return _("%(d)s d %(h)s h") % {"d": hours // 24, "h": hours % 24}
-
-
-def _unbroken(text: str) -> str:
-    return text.replace(" ", "\xa0")
 
 
 def badge(kind: str, text: Any) -> SafeString:

@@ -9,6 +9,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from django_defer.admin.attempt_timeline import timeline
 from django_defer.admin.data import show_arguments, show_value
 from django_defer.admin.pages import Page, Section, Table
 from django_defer.admin.rendering import (
@@ -24,6 +25,7 @@ from django_defer.admin.rendering import (
     show_instant,
     state_badge,
 )
+from django_defer.admin.run_log import log_section, progress_section
 from django_defer.admin.sentences import (
     attempts_in_words,
     children_in_words,
@@ -52,12 +54,19 @@ def run_page(run: Run, links: Links, *, may_see_data: bool) -> Page:
         badge=state_badge(run),
         sentences=[s for s in (state_in_words(run, at), children_in_words(run, links)) if s],
         sections=[
+            progress_section(run),
             _error(run, attempts),
             Section(title=_("Run"), facts=_facts(run, links), is_half=True),
             Section(title=_("Times"), facts=_times(run, at), is_half=True),
             Section(title=_("Arguments"), text=_arguments(run, may_see_data), is_half=bool(result)),
             Section(title=_("Result"), text=result, is_half=True),
-            Section(title=_("Attempts"), table=_attempts_table(attempts)),
+            Section(title=_("Metadata"), facts=_metadata(run, links)),
+            Section(
+                title=_("Attempts"),
+                text=timeline(run, attempts, at),
+                table=_attempts_table(attempts),
+            ),
+            log_section(run),
         ],
     )
 
@@ -113,6 +122,15 @@ def _facts(run: Run, links: Links) -> list[tuple[Any, Any]]:
         (_("Rerun of"), _relative(run.rerun_of_id, relatives, links)),
         (_("Reruns"), _reruns(run, links)),
         (_("Before and after it"), _neighbours(run, links)),
+    ]
+
+
+def _metadata(run: Run, links: Links) -> list[tuple[Any, Any]]:
+    """Return the pairs; each leads to the runs that have it too."""
+    pairs = run.metadata if isinstance(run.metadata, dict) else {}
+    return [
+        (key, links.to_list(Run, value if value != "" else EMPTY, q=f"{key}:{value}"))
+        for key, value in sorted(pairs.items())
     ]
 
 

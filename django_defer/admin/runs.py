@@ -79,8 +79,8 @@ class RunAdmin(ActingAdmin):
     search_fields = ("pk",)  # makes the box appear; `get_search_results` does the work
     search_help_text = format_lazy(
         _(
-            "An id, its beginning or its last 8 digits; or a part of the function, label or error "
-            "(in the newest {n} runs)."
+            "An id, its beginning or its last 8 digits; a pair of metadata as key:value; or a part "
+            "of the function, label or error (in the newest {n} runs)."
         ),
         n=f"{MOST_SEARCHED:,}",
     )

@@ -1,7 +1,8 @@
 """Searching and counting runs without reading a table of millions.
 
-An id is found through the primary key, wherever it is. Text is looked for in the newest runs
-only, and a list counts up to a limit: both say so on the page.
+An id is found through the primary key, wherever it is, and a pair of metadata through its index.
+Text is looked for in the newest runs only (on SQLite, pairs too), and a list counts up to a limit:
+both say so on the page.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from django.core.paginator import Paginator
+from django.db import connections
 from django.db.models import Q
 from django.utils.functional import cached_property
 
 from django_defer.admin.rendering import SHORT_ID
+from django_defer.metadata import LONGEST_KEY
+from django_defer.querysets import HasPair
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -36,7 +40,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
 
 
 def search_runs(runs: QuerySet[Any], text: str) -> QuerySet[Any]:
-    """Return the runs with this id, prefix or end of an id, or with this text in them."""
+    """Return the runs with this id, prefix or end of an id, pair of metadata, or text in them."""
     text = text.strip().replace("\x00", "")
     if not text:
         return runs
@@ -46,7 +50,29 @@ def search_runs(runs: QuerySet[Any], text: str) -> QuerySet[Any]:
             return runs.filter(pk=UUID(digits))
         if len(digits) >= SHORTEST_PREFIX and (found := _by_prefix(runs, digits)).exists():
             return found
+    if (pairs := pairs_in(text)) and (found := _by_metadata(runs, pairs)).exists():
+        return found
     return _newest(runs).filter(_contains(text, digits))
+
+
+def pairs_in(text: str) -> list[tuple[str, str]]:
+    """Return what `key:value` may mean; there are colons in keys and values too."""
+    pairs: dict[tuple[str, str], None] = {}
+    for place, character in enumerate(text[: LONGEST_KEY + 1]):
+        if character == ":" and place:
+            key, value = text[:place], text[place + 1 :]
+            pairs |= {(key, value): None, (key.rstrip(), value.lstrip()): None}
+    return list(pairs)
+
+
+def _by_metadata(runs: QuerySet[Any], pairs: list[tuple[str, str]]) -> QuerySet[Any]:
+    """Return the runs with one of these pairs, of the newest ones where no index finds them."""
+    if connections[runs.db].vendor != "postgresql":
+        runs = _newest(runs)
+    matches = Q()
+    for pair in pairs:
+        matches |= Q(HasPair(*pair))
+    return runs.filter(matches)
 
 
 def _by_prefix(runs: QuerySet[Any], digits: str) -> QuerySet[Any]:

@@ -1,4 +1,4 @@
-"""Slots on an admin page: in words, how late their runs started, and the next ones as a table."""
+"""The next slots of a definition on an admin page, as a table."""
 
 from __future__ import annotations
 
@@ -9,72 +9,21 @@ from zoneinfo import ZoneInfo
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from django_defer.admin.pages import Section, Table
-from django_defer.admin.rendering import (
-    as_slot,
-    as_text,
-    display_zone,
-    quiet,
-    relative,
-    show_duration,
-    zone_name,
-)
-from django_defer.catch_up import MOST_MISSED
-from django_defer.models import CronDefinition
+from django_defer.admin.rendering import quiet
+from django_defer.definition_explanations import schedule_in_words as schedule_in_words
+from django_defer.definition_explanations import unreadable as unreadable
+from django_defer.run_facts import lateness_in_words as lateness_in_words
+from django_defer.run_facts import missed_in_words as missed_in_words
 from django_defer.schedules import SLOTS_SHOWN
+from django_defer.wording import as_slot, as_text, relative
+from django_defer.wording import slot_in_words as slot_in_words
 
 if TYPE_CHECKING:
     from datetime import datetime, tzinfo
 
-    from django_defer.models import Run
-
-
-def slot_in_words(slot: datetime) -> str:
-    """Return "Monday 2026-11-23 08:00 UTC"."""
-    return f"{date_format(slot.astimezone(display_zone()), 'l')} {as_slot(slot)} {zone_name()}"
-
-
-def schedule_in_words(row: CronDefinition) -> str:
-    """Return the schedule in words, or why it can't be read."""
-    try:
-        return row.schedule.describe()
-    except ValueError as error:
-        return str(error)
-
-
-def unreadable(row: CronDefinition) -> str:
-    """Return why the schedule can't be read, "" if it can."""
-    try:
-        row.schedule  # noqa: B018 - reading it is the question
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
-def lateness_in_words(run: Run) -> str:
-    """Return how long after its slot the run started; of a retry, its latest attempt."""
-    if run.slot is None or run.started_at is None:
-        return ""
-    facts = {"n": run.attempt, "time": show_duration(run.started_at - run.slot)}
-    if run.attempt > 1:
-        return _("attempt %(n)s started %(time)s after it") % facts
-    return _("started %(time)s after it") % facts
-
-
-def missed_in_words(run: Run) -> str:
-    """Return "its slot and 3 missed ones before it", "" where there are no others."""
-    if not run.missed_slots:
-        return ""
-    if run.missed_slots >= MOST_MISSED:
-        most = f"{MOST_MISSED:,}"
-        return _("its slot and %(n)s or more missed ones before it") % {"n": most}
-    return ngettext(
-        "its slot and %(n)s missed one before it",
-        "its slot and %(n)s missed ones before it",
-        run.missed_slots,
-    ) % {"n": run.missed_slots}
+    from django_defer.models import CronDefinition
 
 
 def next_slots(row: CronDefinition, at: datetime, title: Any) -> Section:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -96,6 +97,12 @@ def _flag(value: Any) -> str | None:
     return None if isinstance(value, bool) else "True or False"
 
 
+def _level(value: Any) -> str | None:
+    levels = logging.getLevelNamesMapping()
+    good = value is None or (isinstance(value, str) and value in levels)
+    return None if good else f"one of {', '.join(map(repr, levels))}, or None for no lines"
+
+
 def _queue(value: Any) -> str | None:
     good = isinstance(value, str) and 0 < len(value) <= 50
     return None if good else "a name of 1 to 50 characters"
@@ -132,4 +139,6 @@ READERS: Final[dict[str, Reader]] = {
     "KEEP_SUCCEEDED": _duration_or_none,
     "KEEP_FAILED": _duration_or_none,
     "KEEP_LAST": _count,
+    "LOG_LEVEL": _level,
+    "LOG_PRINTS": _flag,
 }

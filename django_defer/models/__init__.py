@@ -2,9 +2,20 @@
 `states` allow; `sync` alone writes what code owns.
 """
 
+from django_defer.models.attempts import Attempt
 from django_defer.models.clusters import Cluster
 from django_defer.models.definitions import CronDefinition
 from django_defer.models.functions import BackgroundFunction, Queue
-from django_defer.models.runs import Attempt, Run
+from django_defer.models.logs import LogLine, Progress
+from django_defer.models.runs import Run
 
-__all__ = ["Attempt", "BackgroundFunction", "Cluster", "CronDefinition", "Queue", "Run"]
+__all__ = [
+    "Attempt",
+    "BackgroundFunction",
+    "Cluster",
+    "CronDefinition",
+    "LogLine",
+    "Progress",
+    "Queue",
+    "Run",
+]

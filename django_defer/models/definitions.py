@@ -86,6 +86,7 @@ class CronDefinition(Pausable):
     max_attempts = models.PositiveSmallIntegerField(_("most attempts"), default=17)
     rerun_if_lost = models.BooleanField(_("rerun if lost"), default=True)
     discard_after = models.DurationField(_("discard after"), null=True, blank=True)
+    metadata = models.JSONField(_("metadata"), null=True, blank=True)
     # Where the schedule is.
     next_slot_at = InstantField(_("next slot"), null=True, blank=True)
     version = models.PositiveIntegerField(_("version"), default=0)

@@ -1,9 +1,9 @@
-"""Runs and their attempts. The run table is the queue: one row from enqueue to history."""
+"""Runs. Their table is the queue: one row from enqueue to history."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from django.db import models
 from django.db.models import F, Q
@@ -16,8 +16,11 @@ from django_defer.exceptions import RunIsReadOnly
 from django_defer.ids import uuid7
 from django_defer.models.definitions import CronDefinition
 from django_defer.models.functions import BackgroundFunction
-from django_defer.querysets import DeferManager, RunManager
+from django_defer.querysets import RunManager
 from django_defer.states import ACTIVE, FINISHED, UNFINISHED, WAITING, Outcome, State
+
+if TYPE_CHECKING:
+    from django_defer.models.attempts import Attempt
 
 
 class DefaultInstant(InstantField):
@@ -44,7 +47,8 @@ class Run(models.Model):
     run, so there are few of these and the others are partial. A planner that takes a partial index
     for empty prefers it to the primary key, and then reads all its dead entries (a start took
     400 ms). Hence "attempt >= 0", which is always true: only what names it uses the index of what
-    is held.
+    is held. Metadata has an index on PostgreSQL only, made by a migration: GIN, of rows that have
+    some, so that runs without metadata pay nothing for it, and those with it do at each step.
     """
 
     id = models.UUIDField(_("id"), primary_key=True, default=uuid7, editable=False)
@@ -195,6 +199,8 @@ class Run(models.Model):
     @property
     def attempts(self) -> list[Attempt]:
         """Every attempt, oldest first; the one that succeeded comes from the run itself."""
+        from django_defer.models.attempts import Attempt
+
         rows: list[Attempt] = list(
             Attempt.objects.using(self._state.db).filter(run=self.pk).order_by("number", "id")
         )
@@ -205,6 +211,8 @@ class Run(models.Model):
 
         An empty list: the run has not succeeded.
         """
+        from django_defer.models.attempts import Attempt
+
         if self.state != State.SUCCEEDED:
             return []
         attempt = Attempt(
@@ -274,32 +282,3 @@ class Run(models.Model):
     for _verb in (save, delete, cancel, reschedule, rerun):
         setattr(_verb, "alters_data", True)  # noqa: B010 - templates must not call these
     del _verb
-
-
-class Attempt(models.Model):
-    """One try that did not succeed: why, when and where."""
-
-    run = Reference(Run, verbose_name=_("run"), related_name="attempt_rows")
-    number = models.PositiveSmallIntegerField(_("number"))
-    outcome = models.CharField(_("outcome"), max_length=12, choices=Outcome.choices)
-    started_at = InstantField(_("started at"), null=True)
-    finished_at = InstantField(_("finished at"), null=True)
-    error_class = models.CharField(_("error class"), max_length=300, blank=True)
-    error_message = models.TextField(_("error"), blank=True)
-    traceback = models.TextField(_("traceback"), blank=True)
-    exit_code = models.SmallIntegerField(_("exit code"), null=True)
-    signal = models.CharField(_("signal"), max_length=16, blank=True)
-    cluster = models.UUIDField(_("cluster"), null=True)
-    worker = models.CharField(_("worker"), max_length=24, blank=True)
-
-    objects = DeferManager()
-
-    class Meta:
-        verbose_name = _("attempt")
-        verbose_name_plural = _("attempts")
-        base_manager_name = "objects"
-        ordering = ("number",)
-        indexes = (models.Index("run", "number", name="defer_attempt_run"),)
-
-    def __str__(self) -> str:
-        return f"attempt {self.number}: {self.outcome}"

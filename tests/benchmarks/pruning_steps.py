@@ -36,12 +36,12 @@ def fill(rows: int) -> None:
         cursor.execute("VACUUM ANALYZE django_defer_run")
 
 
-def prune_beside_claims() -> dict[str, Any]:
-    """Claim again and again, before and while another process prunes; return milliseconds."""
+def prune_beside_claims(alone: int) -> dict[str, Any]:
+    """Claim again and again, `alone` and while another process prunes; return milliseconds."""
     claims = _Claims()
     for _ in range(WARM_UPS):
         claims.one()
-    before = [claims.one() for _ in range(200)]
+    before = [claims.one() for _ in range(alone)]
     began = time.perf_counter()
     pruner = subprocess.Popen([sys.executable, "-m", "django", "defer_prune", "-v", "0"])
     during = []

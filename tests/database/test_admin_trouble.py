@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,7 +23,7 @@ pytestmark = runs.in_transaction
     [("attempts", {"attempt": 2}), ("failures", {"failures": 1}), ("losses", {"losses": 1})],
 )
 def test_what_had_trouble_can_be_filtered(
-    admin_client: Client, kind: str, columns: dict[str, int]
+    admin_client: Client, kind: str, columns: dict[str, Any]
 ) -> None:
     smooth = new_run(state=State.SUCCEEDED)
     rough = new_run(state=State.SUCCEEDED, **columns)

@@ -39,7 +39,14 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.django_db
 
-COMMANDS = ["defer_sync", "defer_scheduler", "defer_run", "defer_status", "defer_prune"]
+COMMANDS = [
+    "defer_sync",
+    "defer_scheduler",
+    "defer_run",
+    "defer_status",
+    "defer_explain",
+    "defer_prune",
+]
 
 
 def command(name: str, *arguments: str, **options: Any) -> list[str]:
@@ -139,7 +146,11 @@ def after_startup(start: Start, *arguments: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.usefixtures("no_tables")
 def test_before_migrate_each_says_what_to_do(name: str) -> None:
-    arguments = {"defer_scheduler": ["--once"], "defer_run": ["testapp.noop"]}.get(name, [])
+    arguments = {
+        "defer_scheduler": ["--once"],
+        "defer_run": ["testapp.noop"],
+        "defer_explain": ["testapp.noop"],
+    }.get(name, [])
     with pytest.raises(CommandError, match=r"do not exist yet: run `manage\.py migrate`"):
         command(name, *arguments)
 

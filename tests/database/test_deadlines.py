@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_defer import InvalidOption, RunNotReschedulable, attempts, operations, transitions
+from django_defer import (
+    InvalidOption,
+    RunNotReschedulable,
+    attempts,
+    defer,
+    operations,
+    transitions,
+)
 from django_defer import executor as executor_module
 from django_defer.attempts import Failure
 from django_defer.clock import DatabaseNow, database_now
@@ -174,7 +181,7 @@ def test_others_are_left_alone() -> None:
 
 
 def test_all_that_is_late_is_discarded_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_defer.scheduler.BATCH", 2)
+    monkeypatch.setattr("django_defer.scheduler.DISCARDED_AT_ONCE", 2)
     for _ in range(5):
         new_run(discard_after=runs.LONG_AGO)
     assert tick(DATABASE, now()).discarded == 5
@@ -202,6 +209,31 @@ def test_the_run_of_a_newer_slot_need_not_wait_for_one_that_is_discarded() -> No
     assert fresh(waiting).state == State.PARKED
     tick(DATABASE, FUTURE)
     assert fresh(waiting).state == State.QUEUED
+
+
+@pytest.mark.parametrize("policy", [{"overlap": "replace"}, {"supersede": True}], ids=str)
+def test_a_run_that_comes_too_late_replaces_nothing(policy: dict[str, Any]) -> None:
+    definition = new_definition(
+        expression="0 9 * * *", next_slot_at=FUTURE, discard_after=HOUR, **policy
+    )
+    state = State.RUNNING if "overlap" in policy else State.SCHEDULED
+    much_later = FUTURE + timedelta(days=365)
+    earlier = new_run(
+        state=state, failures=1, run_after=much_later, definition=definition, slot=runs.LONG_AGO
+    )
+    tick(DATABASE, FUTURE + 2 * HOUR)  # nobody was there for two hours
+    assert (fresh(earlier).state, fresh(earlier).abort_requested_at) == (state, None)
+    tick(DATABASE, FUTURE + 2 * HOUR)
+    late = Run.objects.exclude(pk=earlier.pk).get()
+    assert (late.state, late.reason) == (State.DISCARDED, Reason.EXPIRED)
+
+
+@pytest.mark.parametrize("span", ["3000000d", timedelta.max])
+def test_a_span_of_more_than_a_hundred_years_is_refused_where_it_is_written(span: Any) -> None:
+    with pytest.raises(InvalidOption, match="over a hundred years"):
+        add.using(discard_after=span)
+    with scratch.own_registry(), pytest.raises(InvalidOption, match="over a hundred years"):
+        defer(due, discard_after=span)
 
 
 @pytest.mark.postgres
@@ -286,10 +318,10 @@ def test_an_attempt_that_could_begin_in_time_is_made(how: str) -> None:
 
 @pytest.mark.parametrize("how", ["fails", "is lost"])
 def test_a_run_whose_next_attempt_would_be_late_has_failed(how: str) -> None:
-    run = new_run(state=State.CLAIMED, discard_after=DatabaseNow(timedelta(seconds=0.05)), key="k")
+    run = new_run(state=State.CLAIMED, discard_after=DatabaseNow(HOUR), key="k")
     started = start(run)
     if how == "fails":
-        state = attempts.fail(DATABASE, started, OOPS, HOUR)
+        state = attempts.fail(DATABASE, started, OOPS, 2 * HOUR)
     else:
         Run.objects.filter(pk=run.pk).update(discard_after=runs.LONG_AGO)
         state = attempts.lose(DATABASE, fresh(run), Failure(outcome=Outcome.LOST))

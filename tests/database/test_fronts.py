@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
@@ -11,12 +10,10 @@ import pytest
 from django_defer import fronts as module
 from django_defer.claims import claim
 from django_defer.fronts import Front
+from django_defer.models import Run
 from django_defer.states import State
 from tests import runs
 from tests.runs import DATABASE, NOOP, new_cluster, new_run
-
-if TYPE_CHECKING:
-    from django_defer.models import Run
 
 pytestmark = runs.in_transaction
 
@@ -83,11 +80,31 @@ def test_what_comes_later_is_found_at_once_also_where_it_is_slow(
 ) -> None:
     from_front = make_slow(clock, monkeypatch)
     new_run()
-    claimed(front)
+    assert claimed(front, 2) == [Run.objects.get().pk]
     assert claimed(front) == []
+    assert front.seconds_until_look() == pytest.approx(0.9)
     later = new_run()
     assert claimed(front) == [later.pk]
     assert from_front == [True, False, False]
+
+
+@pytest.mark.postgres
+def test_nobody_is_idle_while_runs_of_another_priority_wait(
+    front: Front, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from_front = make_slow(clock, monkeypatch)
+    low, urgent = [new_run() for _ in range(3)], new_run(priority=5)
+    assert claimed(front) == [urgent.pk]
+    assert [*claimed(front), *claimed(front), *claimed(front)] == [run.pk for run in low]
+    assert claimed(front) == []
+    assert from_front == [True, False, True, False, False, False, True]
+
+
+def test_after_a_claim_from_the_front_no_other_look_is_due(front: Front) -> None:
+    assert front.seconds_until_look() is None
+    new_run()
+    claimed(front)
+    assert front.seconds_until_look() is None
 
 
 @pytest.mark.postgres

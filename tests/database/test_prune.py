@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from django.core.management import call_command
 from django.db import OperationalError, ProgrammingError
+from django.db.models import signals
 
 from django_defer import InvalidDuration, InvalidOption, defer
 from django_defer import prune as module
@@ -136,6 +137,39 @@ def test_attempts_go_with_their_run_and_others_stay() -> None:
         Attempt.objects.create(run=run, number=1, outcome="failed")
     prune(DATABASE, NOW)
     assert [attempt.run_id for attempt in Attempt.objects.all()] == [young.pk]
+
+
+def test_what_a_rerun_repeats_stays_until_that_goes_too() -> None:
+    original = ended(State.FAILED, 100, slot=NOW - 101 * DAY)
+    again = ended(State.FAILED, 95, rerun_of=original)
+    last = new_run(rerun_of=again, id=_id(NOW))
+    assert not prune(DATABASE, NOW)
+    assert left() == [original, again, last]
+    Run.objects.filter(pk=last.pk).update(state=State.SUCCEEDED, finished_at=NOW - 50 * DAY)
+    for _ in range(3):
+        prune(DATABASE, NOW)
+    assert left() == []
+
+
+def test_a_span_beyond_the_calendar_is_for_ever() -> None:
+    with defer_settings(KEEP_LAST=0, KEEP_FAILED="999999d"):
+        ended(State.FAILED, 1000)
+        assert Retention.read(DATABASE, NOW).first_id_kept() is not None
+        assert not prune(DATABASE, NOW)
+    with defer_settings(KEEP_LAST=0, KEEP_FAILED="999999d", KEEP_SUCCEEDED="999999d"):
+        assert Retention.read(DATABASE, NOW).first_id_kept() is not None
+
+
+def test_nobody_is_called_for_a_row_that_goes() -> None:
+    def refuse(sender: object, **kwargs: object) -> None:
+        raise AssertionError("a project's receiver, in the supervisor")
+
+    ended(days=8)
+    signals.pre_delete.connect(refuse)
+    try:
+        assert prune(DATABASE, NOW).total() == 1
+    finally:
+        signals.pre_delete.disconnect(refuse)
 
 
 def test_what_the_code_says_reaches_the_row() -> None:

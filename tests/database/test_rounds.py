@@ -144,3 +144,29 @@ def test_a_cluster_that_is_silent_for_the_lease_is_reaped_at_once_not_at_the_nex
     assert runs.fresh(held).losses == 1
     assert not Cluster.objects.filter(pk=gone.pk).exists()
     assert Cluster.objects.filter(pk=silent.pk).exists()
+
+
+@pytest.mark.parametrize("what", ["run", "deadline"])
+def test_what_somebody_else_holds_is_waited_for_without_spinning(
+    duties: DatabaseDuties, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """As in an open transaction that has cancelled it: SKIP LOCKED passes over it."""
+    due = new_run(state=State.SCHEDULED, run_after=DatabaseNow(-timedelta(seconds=1)))
+    if what == "deadline":
+        Run.objects.filter(pk=due.pk).update(
+            run_after=DatabaseNow(timedelta(hours=1)), discard_after=runs.LONG_AGO
+        )
+    monkeypatch.setattr(module, "tick", lambda *args, **kwargs: Ticked())
+    beaten_ago(duties, 1)
+    duties.perform()
+    assert 0.03 < duties.seconds_until_next() <= scheduler.SHORTEST_SLEEP
+
+
+@pytest.mark.postgres
+def test_whether_anything_is_left_is_read_from_indexes(duties: DatabaseDuties) -> None:
+    runs.fill(State.SUCCEEDED, 20_000)
+    with runs.captured() as queries:
+        assert duties._nothing_left()
+    plan = runs.plan_of(queries.captured_queries[0]["sql"])
+    assert "defer_run_held" in plan
+    assert "Seq Scan on django_defer_run" not in plan

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import itertools
+import logging
 import multiprocessing
 import os
 import signal
@@ -650,3 +653,131 @@ def fork_in_commit_hook() -> int:
     Effect.objects.create(name="forked")
     transaction.on_commit(lambda: _fork_within(lambda: None) and None)
     return os.getpid()
+
+
+# -- functions that say something -----------------------------------------------------------------
+
+talk_log = logging.getLogger("testapp.talk")
+talk_log.setLevel(logging.INFO)
+aloof_log = logging.getLogger("testapp.aloof")  # passes nothing on
+aloof_log.setLevel(logging.INFO)
+aloof_log.propagate = False
+
+
+def _wait_for_file(path: str) -> None:
+    while path and not Path(path).exists():
+        time.sleep(0.01)
+
+
+@defer(retry=False)
+def talk(
+    text: str = "hello", lines: int = 1, until_file: str = "", progress: int = 0, last: str = ""
+) -> None:
+    """Log, print and show progress; return when there is such a file, with last words."""
+    for n in range(lines):
+        talk_log.info("%s %s", text, n + 1)
+    print(f"printed {text}")
+    if progress and (run := current_run()):
+        run.progress(progress, 300, text)
+    _wait_for_file(until_file)
+    if last:
+        talk_log.info(last)
+
+
+@defer(retry=False, atomic=True, max_duration="20s")
+def talk_atomically(text: str, until_file: str = "") -> None:
+    """Write a row, and say so, in a transaction that stays open until there is such a file."""
+    Effect.objects.create(name=text)
+    talk_log.info("%s written", text)
+    if run := current_run():
+        run.progress(1, 2, text)
+    _wait_for_file(until_file)
+    talk_log.info("%s committing", text)
+
+
+@defer(retry=False)
+def talk_from_threads(text: str) -> None:
+    """Log in a thread that carries the context, and in one that does not."""
+    context = contextvars.copy_context()
+    say = functools.partial(talk_log.info, "%s in context", text)
+    for target in (lambda: context.run(say), lambda: talk_log.info("%s outside", text)):
+        thread = threading.Thread(target=target)
+        thread.start()
+        thread.join()
+
+
+@defer(retry=False)
+async def talk_async(text: str) -> None:
+    """Log in a coroutine, in a task and in a thread."""
+    talk_log.info("%s in a coroutine", text)
+    await asyncio.gather(_talk_in_task(text))
+    await asyncio.to_thread(talk_log.info, "%s in a thread", text)
+
+
+async def _talk_in_task(text: str) -> None:
+    talk_log.info("%s in a task", text)
+
+
+@defer(retry=False)
+def talk_in_child(text: str) -> None:
+    """Log here, in a forked child and here again."""
+    talk_log.info("%s before", text)
+    if not (child := os.fork()):
+        talk_log.info("%s in a child", text)
+        os._exit(0)
+    os.waitpid(child, 0)
+    talk_log.info("%s after", text)
+
+
+@defer(retry=RetryPolicy(max_attempts=2, initial_interval="50ms", randomization_factor=0))
+def talk_and_fail_once(text: str) -> None:
+    """Log a traceback and fail at the first attempt."""
+    run = current_run()
+    assert run is not None
+    talk_log.info("%s at attempt %s", text, run.attempt)
+    if run.attempt == 1:
+        try:
+            raise ValueError(text)
+        except ValueError:
+            talk_log.exception("it went wrong")
+            raise
+
+
+@defer(retry=False, sensitive=("token",))
+def talk_of_secret(token: str) -> None:
+    """Log, print and show a sensitive argument."""
+    talk_log.info("the token is %s", token)
+    print(f"it is {token}")
+    if run := current_run():
+        run.progress(1, None, f"with {token}")
+
+
+@defer(retry=False)
+def talk_badly() -> None:
+    """Log what no database takes and what is too long, where nobody looks, and what is not kept."""
+    talk_log.info("nul \x00 and surrogate \udcff")
+    talk_log.info("x" * 15_000 + "the end")
+    aloof_log.info("from one that passes nothing on")
+    talk_log.debug("too low")
+    logging.getLogger("django_defer.shop").warning("our own")
+
+
+@defer(retry=False)
+def track_items(count: int, until_file: str = "") -> None:
+    """Show how many items are done."""
+    run = current_run()
+    assert run is not None
+    for _ in run.track(range(count), message="counting"):
+        pass
+    _wait_for_file(until_file)
+
+
+@defer(retry=False, max_duration="2m")
+def flood(lines: int, until_file: str = "") -> float:
+    """Log as fast as it goes; return how many seconds it took."""
+    began = time.monotonic()
+    for n in range(lines):
+        talk_log.info("line %s", n + 1)
+    took = time.monotonic() - began
+    _wait_for_file(until_file)
+    return took

@@ -74,12 +74,6 @@ def test_options_given_stay_as_they_were() -> None:
 # -- refused ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("option", ["metadata"])
-def test_an_option_that_is_not_built_yet_is_refused(option: str) -> None:
-    with pytest.raises(InvalidOption, match=f"The option {option}= is not built yet"):
-        using(**{option: None})
-
-
 def test_an_unknown_option_is_refused_and_the_known_ones_listed() -> None:
     with pytest.raises(
         InvalidOption, match=r"delai=\. Known: delay, run_after, discard_after, priority"

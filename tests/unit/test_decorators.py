@@ -170,7 +170,7 @@ def test_a_value_that_cannot_be_meant_is_refused(
     assert len(registry) == 0
 
 
-@pytest.mark.parametrize("option", "metadata sensitive alert".split())  # noqa: SIM905
+@pytest.mark.parametrize("option", ["alert"])
 def test_an_option_that_is_not_built_yet_is_refused(option: str) -> None:
     for decorate in (defer, lambda f, **o: defer.cron(f, "0 8 * * *", **o)):
         with pytest.raises(InvalidOption, match=f"tests.compute: the option {option}= is not bui"):
@@ -179,7 +179,7 @@ def test_an_option_that_is_not_built_yet_is_refused(option: str) -> None:
 
 
 def test_no_option_is_refused_that_the_test_above_does_not_know() -> None:
-    assert set("metadata sensitive alert".split()) == LATER  # noqa: SIM905
+    assert {"alert"} == LATER
 
 
 # -- schedules -------------------------------------------------------------------------------------

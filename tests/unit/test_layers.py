@@ -21,28 +21,31 @@ PACKAGE = Path(django_defer.__file__).parent
 
 # From the bottom up. A name stands for the module and, if it is a package, for all it contains.
 LAYERS = """
+progress
 exceptions states context ids
-conf durations clock signals event_loop pacing
+conf durations clock signals event_loop pacing wording metadata sensitive spool
 cron_fields payload_types connections statements schedules
-schedule_options retention_options sync_report
+schedule_options retention_options sync_report run_logs
 cron_warnings cron_meaning
 cron_words
 retries cron payload_reading querysets
-payload_display
+payload_display clock_changes
 payloads registry models wakeup
-discovery call_options catch_up keys
-deadlines
+discovery call_options catch_up keys redaction
+deadlines run_facts
 options enqueue claims transitions inserts
 fronts
 decorators attempts overlaps
 materialise
 failures definition_sync renames attempt_events
 sync stored_calls unfit
-operations pauses reap retention
+operations pauses reap retention log_writing
 prune
-scheduler overrides reports
-status_text
-status_json
+scheduler overrides reports history_statements
+history
+status_text explanations subjects
+status_json definition_explanations health
+explain_text urls
 bell process django_q2
 board interrupts
 mailbox
@@ -54,6 +57,7 @@ console
 reload
 serve
 checks testing admin management
+templatetags
 apps
 """
 

@@ -1,0 +1,148 @@
+"""A verb on all rows that match a list's filters: counted, confirmed, then done in batches.
+
+A request works for some seconds; what is left then is gone on with at the press of a button. Rows
+that came after the question was asked, such as the reruns that the verb itself makes, are left out.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import BadRequest, ValidationError
+from django.template.response import TemplateResponse
+from django.utils.translation import gettext as _
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django.db.models import QuerySet
+    from django.http import HttpRequest, HttpResponse
+
+    from django_defer.admin.acting import ActingAdmin
+    from django_defer.admin.questions import Question
+    from django_defer.admin.verbs import Verb
+
+ACROSS: Final = "select_across"  # Django posts it as "1" for all rows that match
+BATCH: Final = 100  # rows fetched at once
+SECONDS: Final = 10.0  # that a request works
+MOST_COUNTED: Final = 10_000
+POSTED: Final = "matching-"  # begins the names of what is posted along, from page to page
+
+
+@dataclass(slots=True)
+class AllMatching:
+    """What was asked for, and how far it has come."""
+
+    admin: ActingAdmin
+    request: HttpRequest
+    verb: Verb
+    rows: QuerySet[Any]
+    after: Any = None
+    until: Any = None
+    done: int = 0
+    refused: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def respond(self, *, answered: str) -> HttpResponse | None:
+        """Ask, or work for a while; None when all is done, and said in messages."""
+        self.rows = self.rows.order_by("pk")
+        is_answered = answered in self.request.POST
+        question = self.verb.asks(list(self.rows[:2]), self.request.POST if is_answered else None)
+        if not is_answered or (question is not None and not question.is_valid()):
+            self.until = self.rows.values_list("pk", flat=True).last()
+            return self._page(question, answered)
+        self._read()
+        if not self._work(question):
+            return self._page(question, answered, is_begun=True)
+        self._say()
+        return None
+
+    def _read(self) -> None:
+        """Take over what the last page posted."""
+        posted = {
+            name.removeprefix(POSTED): str(value)
+            for name, value in self.request.POST.items()
+            if name.startswith(POSTED)
+        }
+        try:
+            key = self.admin.opts.pk.to_python
+            self.after = key(posted["after"]) if posted["after"] else None
+            self.until = key(posted["until"])
+            self.done, self.refused = int(posted["done"]), int(posted["refused"])
+        except (ValidationError, ValueError, KeyError) as error:
+            raise BadRequest(f"{error}") from error
+
+    def _work(self, question: Question | None) -> bool:
+        """Do it to one row after the other; return whether that was the last one."""
+        stop_at = time.monotonic() + SECONDS
+        for row in self._each():
+            _done, refusal = self.admin.try_one(self.request, self.verb, row, question)
+            self.done += not refusal
+            self.refused += bool(refusal)
+            if refusal:
+                self.examples.append(refusal)
+            self.after = row.pk
+            if time.monotonic() >= stop_at:
+                return not self._left().exists()
+        return True
+
+    def _left(self) -> QuerySet[Any]:
+        rows = self.rows.filter(pk__lte=self.until)
+        return rows if self.after is None else rows.filter(pk__gt=self.after)
+
+    def _each(self) -> Iterator[Any]:
+        while batch := list(self._left()[:BATCH]):
+            yield from batch
+
+    def _say(self) -> None:
+        facts = {"verb": self.verb.done, "n": f"{self.done:,}"}
+        if self.done:
+            text = _("%(verb)s: %(n)s.") % facts
+            self.admin.message_user(self.request, text, messages.SUCCESS)
+        if self.refused:
+            text = _("%(verb)s: %(n)s.") % {"verb": self.verb.not_done, "n": f"{self.refused:,}"}
+            example = f" {self.examples[0]}" if self.examples else ""
+            self.admin.message_user(self.request, f"{text}{example}", messages.ERROR)
+        if not (self.done or self.refused):
+            self.admin.message_user(self.request, _("Nothing matches any more."), messages.WARNING)
+
+    def _page(
+        self, question: Question | None, answered: str, *, is_begun: bool = False
+    ) -> HttpResponse:
+        """Return the question, how many it is about, and what to press."""
+        opts, here = self.admin.opts, self.request.get_full_path()
+        count = self._left()[: MOST_COUNTED + 1].count() if self.until is not None else 0
+        shown = f"{MOST_COUNTED:,}+" if count > MOST_COUNTED else f"{count:,}"
+        self.request.current_app = self.admin.admin_site.name
+        context = {
+            **self.admin.admin_site.each_context(self.request),
+            "title": f"{self.verb.label}: {shown} {opts.verbose_name_plural}",
+            "original": self.verb.label,
+            "verb": self.verb,
+            "question": question,
+            "answered": answered,
+            "across": ACROSS,
+            "checkbox": ACTION_CHECKBOX_NAME,  # Django acts on nothing where none is posted
+            "count": shown,
+            "names": opts.verbose_name_plural,
+            "is_begun": is_begun,
+            "posted": {
+                f"{POSTED}after": "" if self.after is None else self.after,
+                f"{POSTED}until": "" if self.until is None else self.until,
+                f"{POSTED}done": self.done,
+                f"{POSTED}refused": self.refused,
+            },
+            "done": f"{self.done:,}",
+            "refused": f"{self.refused:,}" if self.refused else "",
+            "filters": [(name, value) for name, value in self.request.GET.items() if value],
+            "back": here,
+            "action": here,
+            "has_view_permission": True,
+            "opts": opts,
+            "media": self.admin.media,
+        }
+        return TemplateResponse(self.request, "admin/django_defer/all_matching.html", context)

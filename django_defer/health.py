@@ -1,0 +1,139 @@
+"""Health for machines: a view that says in JSON whether it works, to include in a project's urls.
+
+The judgement is that of `defer_status`. It needs no login, so it names nothing: no host, function,
+queue or error. It asks a fixed number of queries and one for each queue in which runs wait.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from django.conf import settings
+from django.db import Error, connections, transaction
+from django.db.models import Q
+from django.http import JsonResponse
+from django.views.decorators.cache import cache_control
+from django.views.decorators.http import require_safe
+
+from django_defer.clock import database_now
+from django_defer.conf import conf
+from django_defer.exceptions import NotMigrated
+from django_defer.models import CronDefinition, Run
+from django_defer.reports import (
+    DEFINITIONS_SHOWN,
+    FAILURES_SINCE,
+    LATE,
+    FailureReport,
+    Status,
+    cluster_reports,
+    definition_reports,
+    queue_reports,
+    scheduler_report,
+)
+from django_defer.states import State
+from django_defer.status_text import troubles
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from django.http import HttpRequest
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT: Final = 3  # seconds, where the project sets none
+
+
+@cache_control(no_store=True)
+@require_safe
+def health(request: HttpRequest) -> JsonResponse:
+    """Answer 200 when all is well, else 503."""
+    try:
+        with _impatient():
+            body = _as_json(_status(database_now(str(conf.database))))
+    except Error as error:
+        word = "not_migrated" if NotMigrated.explains(error) else "database_unreachable"
+        logger.warning("health.%s %s", word, error, extra={"event": f"health.{word}"})
+        body = _blank([word])
+    response = JsonResponse(body, status=200 if body["ok"] else 503)
+    # Else Django logs each 503 as an error, and mails it to ADMINS as often as the monitor asks.
+    response._has_been_logged = True  # type: ignore[attr-defined]
+    return response
+
+
+# Nothing may touch the session or open a transaction before the view can catch what that raises.
+health.login_required = False  # type: ignore[attr-defined]  # as `login_not_required` does
+for _alias in settings.DATABASES:
+    health = transaction.non_atomic_requests(_alias)(health)
+
+
+def _status(now: datetime) -> Status:
+    """Return what `reports.status` does, without what the judgement does not need."""
+    clusters = cluster_reports(now)
+    in_trouble = ~Q(error="") | Q(next_slot_at__lt=now - LATE)
+    return Status(
+        now=now,
+        clusters=clusters,
+        scheduler=scheduler_report(now, clusters),
+        queues=list(queue_reports(clusters)),
+        failures=FailureReport(now - FAILURES_SINCE, 0, is_capped=False, latest=None),
+        definitions=definition_reports(now, DEFINITIONS_SHOWN),
+        definitions_total=CronDefinition.objects.firing().filter(in_trouble).count(),
+        has_parked=Run.objects.filter(state=State.PARKED).exists(),
+    )
+
+
+def trouble_words(status: Status) -> Iterator[str]:
+    """Yield a word for each kind of trouble that `status_text.troubles` has a sentence for."""
+    if status.needs_workers and not status.has_workers:
+        yield "no_workers"
+    elif status.has_workers and status.unserved:
+        yield "queue_unserved"
+    if status.scheduler.is_stalled:
+        yield "scheduler_stalled"
+    if status.broken:
+        yield "definition_error"
+
+
+def _as_json(status: Status) -> dict[str, Any]:
+    now, live = status.now, [each.row for each in status.clusters if each.is_live]
+    due = [queue.oldest_due_at for queue in status.queues if not queue.pause]
+    due += [at for at in [status.scheduler.next_run_at] if at is not None and at <= now]
+    oldest = min((at for at in due if at is not None), default=None)
+    broken = sum(1 for each in status.definitions if each.fires and (each.error or each.is_overdue))
+    return {
+        **_blank(list(trouble_words(status))),
+        "ok": not any(troubles(status)),
+        "now": now.isoformat().replace("+00:00", "Z"),
+        "clusters": {"live": len(live), "workers": sum(row.workers for row in live)},
+        "scheduler_tick_age": _age(status.scheduler.ticked_at, now),
+        "oldest_due_age": _age(oldest, now),
+        "definitions_in_trouble": max(broken, status.definitions_total),
+    }
+
+
+def _blank(trouble: list[str]) -> dict[str, Any]:
+    """Return every key, of which nothing is known but the trouble."""
+    keys = ("now", "clusters", "scheduler_tick_age", "oldest_due_age", "definitions_in_trouble")
+    return {"ok": False, "trouble": trouble, **dict.fromkeys(keys)}
+
+
+def _age(instant: datetime | None, now: datetime) -> float | None:
+    return None if instant is None else round(max(0.0, (now - instant).total_seconds()), 3)
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Wait no longer than CONNECT_TIMEOUT for a PostgreSQL to which there is no connection yet."""
+    connection = connections[str(conf.database)]
+    original = connection.settings_dict
+    options = original.get("OPTIONS") or {}
+    if connection.vendor == "postgresql" and "pool" not in options:
+        options = {"connect_timeout": CONNECT_TIMEOUT, **options}
+        connection.settings_dict = {**original, "OPTIONS": options}
+    try:
+        yield
+    finally:
+        connection.settings_dict = original
