@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 
-from django_defer.admin.rendering import EMPTY, show_duration
 from django_defer.states import Outcome, State
+from django_defer.wording import EMPTY, show_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

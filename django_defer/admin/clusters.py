@@ -12,16 +12,14 @@ from django.utils.translation import gettext_lazy
 
 from django_defer.admin.acting import ActingAdmin, as_actions
 from django_defer.admin.base import ReadingAdmin
-from django_defer.admin.mirrors import pause_facts, pause_in_words
+from django_defer.admin.mirrors import pause_facts
 from django_defer.admin.pages import Page, Section
 from django_defer.admin.rendering import (
-    EMPTY,
     Links,
     badge,
     code,
     now,
     quiet,
-    relative,
     show_instant,
     stack,
     stack_instant,
@@ -30,6 +28,7 @@ from django_defer.admin.verbs import PAUSE, RESUME
 from django_defer.conf import conf
 from django_defer.durations import parse_duration
 from django_defer.models import Cluster, Queue, Run
+from django_defer.wording import EMPTY, pause_in_words, relative
 
 if TYPE_CHECKING:
     from datetime import datetime

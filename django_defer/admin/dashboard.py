@@ -19,7 +19,6 @@ from django_defer.admin.dashboard_cards import (
 )
 from django_defer.admin.dashboard_history import HistoryCard, history_card, slots_card
 from django_defer.admin.judgement import Judgement, judge
-from django_defer.admin.rendering import as_text, zone_name
 from django_defer.admin.viewers import Viewer, site_of
 from django_defer.clock import database_now
 from django_defer.conf import conf
@@ -33,6 +32,7 @@ from django_defer.models import (
     Run,
 )
 from django_defer.reports import status
+from django_defer.wording import as_text, zone_name
 
 if TYPE_CHECKING:
     from django.http import HttpRequest

@@ -12,24 +12,13 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
 from django_defer.admin.clusters import cluster_badge, queues_of
-from django_defer.admin.mirrors import (
-    orphaned_in_words,
-    pause_in_words,
-    show_schedule,
-    status_badge,
-)
-from django_defer.admin.rendering import (
-    EMPTY,
-    badge,
-    quiet,
-    relative,
-    show_instant,
-    stack,
-)
+from django_defer.admin.mirrors import show_schedule, status_badge
+from django_defer.admin.rendering import badge, quiet, show_instant, stack
 from django_defer.models import BackgroundFunction, Cluster, CronDefinition, Queue, Run
 from django_defer.reports import MOST_FAILURES
 from django_defer.states import State
 from django_defer.status_text import one_line
+from django_defer.wording import EMPTY, orphaned_in_words, pause_in_words, relative
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -13,19 +13,12 @@ from django.utils.translation import ngettext
 
 from django_defer.admin.charts import Bar, Chart, bar_chart
 from django_defer.admin.dashboard_cards import Card, Row, number
-from django_defer.admin.rendering import (
-    EMPTY,
-    display_zone,
-    quiet,
-    relative,
-    show_duration,
-    show_instant,
-    with_zone,
-)
+from django_defer.admin.rendering import quiet, show_instant
 from django_defer.admin.timeline import timeline
 from django_defer.history_statements import MOST_FAILED, MOST_RUNS, SPANS
 from django_defer.models import BackgroundFunction, CronDefinition, Run
 from django_defer.states import State
+from django_defer.wording import EMPTY, display_zone, relative, show_duration, with_zone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,18 +13,11 @@ from django_defer.admin.acting import ActingAdmin, as_actions
 from django_defer.admin.definition_page import definition_page
 from django_defer.admin.filters import DefinitionStatusFilter
 from django_defer.admin.mirrors import show_schedule, status_badge
-from django_defer.admin.rendering import (
-    EMPTY,
-    now,
-    quiet,
-    relative,
-    stack,
-    stack_instant,
-    state_badge,
-)
-from django_defer.admin.slots import schedule_in_words
+from django_defer.admin.rendering import now, quiet, stack, stack_instant, state_badge
 from django_defer.admin.verbs import CLEAR_OVERRIDE, OVERRIDE, PAUSE, RESUME, RUN_NOW
+from django_defer.definition_explanations import schedule_in_words
 from django_defer.models import CronDefinition, Run
+from django_defer.wording import EMPTY, relative
 
 if TYPE_CHECKING:
     from django.http import HttpRequest

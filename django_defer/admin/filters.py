@@ -10,10 +10,12 @@ from django.contrib import admin
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from django_defer.admin.rendering import RETRYING, display_zone, now, short_id
+from django_defer.admin.rendering import now, short_id
 from django_defer.ids import first_uuid7_of
 from django_defer.models import BackgroundFunction, CronDefinition, Run
+from django_defer.run_facts import RETRYING
 from django_defer.states import State
+from django_defer.wording import display_zone
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet

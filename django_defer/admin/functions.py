@@ -18,23 +18,14 @@ from django_defer.admin.latest import (
     strip,
     success_in_words,
 )
-from django_defer.admin.mirrors import (
-    orphaned_in_words,
-    pause_facts,
-    pause_in_words,
-    show_schedule,
-    status_badge,
-)
+from django_defer.admin.mirrors import pause_facts, show_schedule, status_badge
 from django_defer.admin.pages import Page, Section, Table
 from django_defer.admin.rendering import (
-    EMPTY,
     Links,
     code,
     now,
     quiet,
-    relative,
     short_id,
-    show_duration,
     show_instant,
     stack,
     state_badge,
@@ -42,6 +33,7 @@ from django_defer.admin.rendering import (
 from django_defer.admin.verbs import PAUSE, RESUME, RUN_NOW
 from django_defer.models import BackgroundFunction, CronDefinition, Run
 from django_defer.states import ACTIVE, UNFINISHED
+from django_defer.wording import EMPTY, orphaned_in_words, pause_in_words, relative, show_duration
 
 if TYPE_CHECKING:
     from django.http import HttpRequest

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from django_defer.admin.rendering import relative, with_zone
 from django_defer.models import CronDefinition, Queue
 from django_defer.status_text import one_line
+from django_defer.wording import relative, with_zone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 
-from django_defer.admin.rendering import EMPTY, quiet, relative, show_duration, shown_state
+from django_defer.admin.rendering import quiet, shown_state
 from django_defer.models import Run
 from django_defer.states import State
+from django_defer.wording import EMPTY, relative, show_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,12 +8,8 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
 from django_defer.admin.rendering import badge, code, show_instant
-from django_defer.definition_explanations import schedule_as_text as schedule_as_text
-from django_defer.definition_explanations import with_override as with_override
 from django_defer.models import CronDefinition
 from django_defer.models.functions import Pausable
-from django_defer.wording import orphaned_in_words as orphaned_in_words
-from django_defer.wording import pause_in_words as pause_in_words
 
 
 def status_badge(row: Any) -> str:

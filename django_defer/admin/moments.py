@@ -12,10 +12,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from django_defer.admin.questions import Question, ReasonQuestion
-from django_defer.admin.rendering import display_zone, now, with_zone, zone_name
+from django_defer.admin.rendering import now
 from django_defer.deadlines import refuse_later
 from django_defer.exceptions import InvalidOption
 from django_defer.states import WAITING
+from django_defer.wording import display_zone, with_zone, zone_name
 
 MORNING: Final = 8  # the hour of "tomorrow, 08:00"
 

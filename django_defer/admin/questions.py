@@ -15,11 +15,16 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from django_defer.admin.mirrors import schedule_as_text, with_override
 from django_defer.admin.pages import Section
 from django_defer.admin.rendering import now
-from django_defer.admin.slots import next_slots, schedule_in_words, unreadable
+from django_defer.admin.slots import next_slots
 from django_defer.cron import CronSchedule
+from django_defer.definition_explanations import (
+    schedule_as_text,
+    schedule_in_words,
+    unreadable,
+    with_override,
+)
 from django_defer.models import BackgroundFunction, CronDefinition
 from django_defer.schedules import parse_interval
 

@@ -18,16 +18,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from django_defer.models import Run
-from django_defer.run_facts import RETRYING as RETRYING
+from django_defer.run_facts import RETRYING
 from django_defer.states import State
-from django_defer.wording import EMPTY as EMPTY
-from django_defer.wording import as_slot as as_slot
-from django_defer.wording import as_text as as_text
-from django_defer.wording import display_zone as display_zone
-from django_defer.wording import relative as relative
-from django_defer.wording import show_duration as show_duration
-from django_defer.wording import with_zone as with_zone
-from django_defer.wording import zone_name as zone_name
+from django_defer.wording import EMPTY, as_text, relative, zone_name
 
 if TYPE_CHECKING:
     from uuid import UUID

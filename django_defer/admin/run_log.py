@@ -12,8 +12,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from django_defer.admin.pages import Section, Table
-from django_defer.admin.rendering import as_text, badge, block, quiet, zone_name
+from django_defer.admin.rendering import badge, block, quiet
 from django_defer.models import LogLine, Progress
+from django_defer.wording import as_text, zone_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

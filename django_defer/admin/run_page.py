@@ -13,7 +13,6 @@ from django_defer.admin.attempt_timeline import timeline
 from django_defer.admin.data import show_arguments, show_value
 from django_defer.admin.pages import Page, Section, Table
 from django_defer.admin.rendering import (
-    EMPTY,
     Links,
     badge,
     block,
@@ -21,19 +20,16 @@ from django_defer.admin.rendering import (
     now,
     pruned,
     short_id,
-    show_duration,
     show_instant,
     state_badge,
 )
 from django_defer.admin.run_log import log_section, progress_section
-from django_defer.admin.sentences import (
-    attempts_in_words,
-    children_in_words,
-    state_in_words,
-)
-from django_defer.admin.slots import lateness_in_words, missed_in_words, slot_in_words
+from django_defer.admin.sentences import children_in_words
+from django_defer.explanations import state_in_words
 from django_defer.models import Attempt, BackgroundFunction, CronDefinition, Run
+from django_defer.run_facts import attempts_in_words, lateness_in_words, missed_in_words
 from django_defer.states import Outcome, State
+from django_defer.wording import EMPTY, show_duration, slot_in_words
 
 if TYPE_CHECKING:
     from datetime import datetime

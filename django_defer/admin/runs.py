@@ -19,17 +19,17 @@ from django_defer.admin.rendering import (
     pruned,
     quiet,
     short_id,
-    show_duration,
     stack,
     stack_instant,
     state_badge,
 )
 from django_defer.admin.run_page import run_page
 from django_defer.admin.search import MOST_COUNTED, MOST_SEARCHED, BoundedPaginator, search_runs
-from django_defer.admin.sentences import attempts_in_words
 from django_defer.admin.verbs import ABORT, CANCEL, RERUN, RESCHEDULE
 from django_defer.models import BackgroundFunction, Run
+from django_defer.run_facts import attempts_in_words
 from django_defer.states import WAITING, State
+from django_defer.wording import show_duration
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet

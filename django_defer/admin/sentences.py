@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 
-from django_defer.explanations import REASONS as REASONS
-from django_defer.explanations import state_in_words as state_in_words
 from django_defer.models import Run
-from django_defer.run_facts import attempts_in_words as attempts_in_words
 from django_defer.run_facts import count_by_shown_state, state_word
 from django_defer.states import State
 from django_defer.wording import slot_in_words

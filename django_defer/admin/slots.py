@@ -12,13 +12,8 @@ from django.utils.translation import gettext as _
 
 from django_defer.admin.pages import Section, Table
 from django_defer.admin.rendering import quiet
-from django_defer.definition_explanations import schedule_in_words as schedule_in_words
-from django_defer.definition_explanations import unreadable as unreadable
-from django_defer.run_facts import lateness_in_words as lateness_in_words
-from django_defer.run_facts import missed_in_words as missed_in_words
 from django_defer.schedules import SLOTS_SHOWN
 from django_defer.wording import as_slot, as_text, relative
-from django_defer.wording import slot_in_words as slot_in_words
 
 if TYPE_CHECKING:
     from datetime import datetime, tzinfo

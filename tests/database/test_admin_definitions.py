@@ -9,7 +9,7 @@ import pytest
 from django.utils.html import strip_tags
 
 from django_defer import pauses
-from django_defer.admin.sentences import REASONS
+from django_defer.explanations import REASONS
 from django_defer.models import BackgroundFunction, CronDefinition, Run
 from django_defer.states import Reason, State
 from django_defer.sync import sync

@@ -15,7 +15,7 @@ from django.utils.html import strip_tags
 from django_defer import pauses
 from django_defer.admin import RunAdmin, search
 from django_defer.admin.rendering import short_id
-from django_defer.admin.sentences import state_in_words
+from django_defer.explanations import state_in_words
 from django_defer.models import BackgroundFunction, Cluster, CronDefinition, Run
 from django_defer.states import Outcome, Reason, State
 from django_defer.sync import sync
