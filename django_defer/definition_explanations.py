@@ -194,7 +194,7 @@ def _next_in_words(row: CronDefinition, at: datetime) -> str:
 
 def _never_in_words(row: CronDefinition, at: datetime) -> str:
     """Return why a definition that nobody stopped has no next slot."""
-    if row.is_paused or not row.enabled or row.orphaned_at is not None or row.error:
+    if not row.fires or row.error:
         return ""
     if row.ends_at is not None and row.ends_at <= at:
         return _("Fires no more: it ended at %(time)s (%(relative)s).") % {

@@ -76,8 +76,8 @@ class Executor:
         if started is None:
             if not self.persist(lambda: attempts.discard_expired(self.using, claim)):
                 report_refused(claim)
-            elif self.persist(lambda: end_waits(self.using)):
-                announce(self.using)
+            else:
+                self.let_next_slot_begin(None)
             return
         emit("run.started", run_id=claim.run_id, function=started.function, attempt=claim.attempt)
         self.attempt(started)
@@ -206,12 +206,15 @@ class Executor:
         else:
             report_late(started)
 
-    def let_next_slot_begin(self, started: Started) -> None:
-        """Queue the run of a newer slot that waits for this one's end."""
-        if started.definition_id is not None:
+    def let_next_slot_begin(self, started: Started | None) -> None:
+        """Queue the run of a newer slot that waits for this one's end; None: look at all."""
+        definitions = None
+        if started is not None:
+            if started.definition_id is None:
+                return
             definitions = [started.definition_id]
-            if self.persist(lambda: end_waits(self.using, definitions)):
-                announce(self.using)
+        if self.persist(lambda: end_waits(self.using, definitions)):
+            announce(self.using)
 
     def tidy(self) -> None:
         """Undo what the function may have left on the connections."""

@@ -24,7 +24,12 @@ from django_defer.definition_explanations import (
 from django_defer.explanations import state_in_words
 from django_defer.models import Attempt, BackgroundFunction, CronDefinition, Run
 from django_defer.reports import MOST_FAILURES, MOST_WAITING
-from django_defer.run_facts import attempts_in_words, count_by_shown_state, state_word
+from django_defer.run_facts import (
+    attempts_in_words,
+    count_by_shown_state,
+    latest_attempts,
+    state_word,
+)
 from django_defer.schedules import SLOTS_SHOWN
 from django_defer.states import ACTIVE, WAITING, Outcome, State
 from django_defer.status_text import aligned, one_line
@@ -87,8 +92,7 @@ def _run(run: Run, at: datetime) -> Iterator[str]:
         (_("rerun of"), _relative(run.rerun_of_id)),
         (_("children"), _children(run)),
     )
-    rows = Attempt.objects.filter(run=run.pk).order_by("-number", "-id")[:MOST_ATTEMPTS]
-    attempts = [*reversed(rows), *run.attempt_that_succeeded()]
+    attempts = latest_attempts(run, MOST_ATTEMPTS)
     yield from _section(
         _("Attempts"), aligned([_attempt(each) for each in attempts]) if attempts else []
     )
@@ -96,16 +100,12 @@ def _run(run: Run, at: datetime) -> Iterator[str]:
 
 def _attempt(attempt: Attempt) -> list[str]:
     known = attempt.outcome in Outcome.values
-    name, message = attempt.error_class, attempt.error_message
-    took = None
-    if attempt.started_at and attempt.finished_at:
-        took = attempt.finished_at - attempt.started_at
     return [
         str(attempt.number),
         str(Outcome(attempt.outcome).label) if known else one_line(attempt.outcome),
         with_zone(attempt.started_at) if attempt.started_at else "",
-        show_duration(took),
-        one_line(f"{name}: {message}" if name and message else name or message),
+        show_duration(attempt.duration),
+        one_line(attempt.error),
     ]
 
 
@@ -144,8 +144,7 @@ def _definition(row: CronDefinition, at: datetime) -> Iterator[str]:
 
 
 def _next_title(row: CronDefinition) -> str:
-    fires = row.enabled and not row.is_paused and row.orphaned_at is None
-    return _("Next slots") if fires else _("Slots it would have")
+    return _("Next slots") if row.fires else _("Slots it would have")
 
 
 def _next_slots(row: CronDefinition, at: datetime) -> list[str]:
@@ -188,7 +187,7 @@ def _function(row: BackgroundFunction, at: datetime) -> Iterator[str]:
 def _counts(key: str, at: datetime) -> list[tuple[str, Any]]:
     """Return what waits and runs of a function, and what failed last."""
     # Looked for among the newest failures: of a function that never fails, all runs were read else.
-    failed = Run.objects.filter(state=State.FAILED).order_by("-id").values("pk")[:MOST_FAILURES]
+    failed = Run.objects.failed_last().values("pk")[:MOST_FAILURES]
     run = Run.objects.filter(pk__in=failed, function=key).order_by("-id").first()
     failure = ""
     if run is not None:

@@ -33,7 +33,7 @@ from django_defer.reports import (
     scheduler_report,
 )
 from django_defer.states import State
-from django_defer.status_text import troubles
+from django_defer.troubles import troubles_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,27 +85,21 @@ def _status(now: datetime) -> Status:
     )
 
 
-def trouble_words(status: Status) -> Iterator[str]:
-    """Yield a word for each kind of trouble that `status_text.troubles` has a sentence for."""
-    if status.needs_workers and not status.has_workers:
-        yield "no_workers"
-    elif status.has_workers and status.unserved:
-        yield "queue_unserved"
-    if status.scheduler.is_stalled:
-        yield "scheduler_stalled"
-    if status.broken:
-        yield "definition_error"
+def trouble_words(status: Status) -> list[str]:
+    """Return a word for each kind of trouble."""
+    return list(dict.fromkeys(str(trouble.kind) for trouble in troubles_of(status)))
 
 
 def _as_json(status: Status) -> dict[str, Any]:
     now, live = status.now, [each.row for each in status.clusters if each.is_live]
+    trouble = trouble_words(status)
     due = [queue.oldest_due_at for queue in status.queues if not queue.pause]
     due += [at for at in [status.scheduler.next_run_at] if at is not None and at <= now]
     oldest = min((at for at in due if at is not None), default=None)
     broken = sum(1 for each in status.definitions if each.fires and (each.error or each.is_overdue))
     return {
-        **_blank(list(trouble_words(status))),
-        "ok": not any(troubles(status)),
+        **_blank(trouble),
+        "ok": not trouble,
         "now": now.isoformat().replace("+00:00", "Z"),
         "clusters": {"live": len(live), "workers": sum(row.workers for row in live)},
         "scheduler_tick_age": _age(status.scheduler.ticked_at, now),

@@ -15,12 +15,14 @@ import time
 from collections import OrderedDict, deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from django.db import DatabaseError, transaction
 
 from django_defer.connections import UNREACHABLE, is_busy
+from django_defer.failures import storable
+from django_defer.ids import EPOCH
 from django_defer.models import LogLine, Progress
 
 if TYPE_CHECKING:
@@ -40,7 +42,6 @@ TAIL_LINES: Final = 500  # the latest lines of an attempt, beside the first ones
 TAIL_SIZE: Final = 128 * 1024  # characters of them
 MOST_WAITING: Final = 20_000  # lines; what comes then waits in the spools
 MOST_TAILS: Final = 100  # attempts whose latest lines are trimmed
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -186,8 +187,8 @@ class LogWriter:
                 number=line.number,
                 level=line.level,
                 at=EPOCH + timedelta(microseconds=line.at),
-                logger=_storable(line.logger)[:200],
-                message=_storable(line.message),
+                logger=storable(line.logger)[:200],
+                message=storable(line.message),
             )
             for line in lines
         ]
@@ -206,7 +207,7 @@ class LogWriter:
                 attempt=step.attempt,
                 done=step.done,
                 total=step.total,
-                message=_storable(step.message),
+                message=storable(step.message),
                 at=EPOCH + timedelta(microseconds=step.at),
             )
             for step in steps.values()
@@ -238,8 +239,3 @@ class LogWriter:
             self._has_failed = True
         else:
             self._has_failed = False
-
-
-def _storable(text: str) -> str:
-    """Return text that PostgreSQL takes: the spool has seen to all but NUL."""
-    return text.replace("\x00", "\\x00")

@@ -9,6 +9,7 @@ import json
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
 
 from django.db import models
 from django.db.models import Count, F, Func, Q
@@ -19,8 +20,6 @@ from django_defer.conf import conf
 from django_defer.states import ACTIVE, FINISHED, UNFINISHED, WAITING, Reason, State
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from django_defer.models import BackgroundFunction, Cluster, CronDefinition, Run  # noqa: F401
 
 M = TypeVar("M", bound=models.Model)
@@ -105,6 +104,15 @@ class RunQuerySet(models.QuerySet["Run"]):
     def unfinished(self) -> RunQuerySet:
         """Everything that has not ended."""
         return self.filter(InStates(UNFINISHED))
+
+    def failed_last(self) -> RunQuerySet:
+        """Failed for good, those that were enqueued last first, as their index has them."""
+        return self.filter(state=State.FAILED).order_by("-id")
+
+    def with_id_beginning(self, digits: str) -> RunQuerySet:
+        """Whose id begins with these hexadecimal digits, found by the primary key."""
+        first, last = digits.ljust(32, "0"), digits.ljust(32, "f")
+        return self.filter(pk__gte=UUID(first), pk__lte=UUID(last))
 
     def finished(self) -> RunQuerySet:
         """Ended, one way or the other."""

@@ -124,8 +124,7 @@ class DefinitionReport:
     @property
     def fires(self) -> bool:
         """Whether it is neither paused nor orphaned nor switched off."""
-        row = self.row
-        return row.enabled and not row.is_paused and row.orphaned_at is None
+        return self.row.fires
 
     @property
     def is_overdue(self) -> bool:
@@ -256,7 +255,7 @@ def failure_report(now: datetime) -> FailureReport:
     """Return how many runs failed in the last day, as far as MOST_FAILURES rows tell."""
     since = now - FAILURES_SINCE
     # The newest by their enqueueing, in the order of the index. A run may fail long after that.
-    newest = Run.objects.filter(state=State.FAILED).order_by("-id")
+    newest = Run.objects.failed_last()
     found = list(newest.values_list("finished_at", "pk")[: MOST_FAILURES + 1])
     recent = [row for row in found[:MOST_FAILURES] if row[0] and row[0] >= since]
     return FailureReport(

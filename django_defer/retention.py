@@ -90,5 +90,6 @@ def _readable(options: Mapping[str, Any]) -> dict[str, Any]:
             try:
                 found[name] = read_option(name, options[name])
             except (InvalidDuration, InvalidOption):
-                found[name] = None if name != "keep_last" else conf.keep_last
+                if name != "keep_last":
+                    found[name] = None
     return found

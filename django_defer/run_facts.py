@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from django_defer.catch_up import MOST_MISSED
-from django_defer.models import Run
+from django_defer.models import Attempt, Run
 from django_defer.states import WAITING, State
 from django_defer.wording import show_duration
 
@@ -30,6 +30,12 @@ ORDER: Final = [
     State.DISCARDED,
     State.SKIPPED,
 ]
+
+
+def latest_attempts(run: Run, most: int) -> list[Attempt]:
+    """Return the latest attempts, oldest first; the one that succeeded is in the run itself."""
+    rows = Attempt.objects.filter(run=run.pk).order_by("-number", "-id")[:most]
+    return [*reversed(rows), *run.attempt_that_succeeded()]
 
 
 def attempts_made(run: Run) -> int:

@@ -11,6 +11,8 @@ from zoneinfo import ZoneInfo
 
 from django.core.management.color import no_style
 
+from django_defer.troubles import Kind, troubles_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -25,18 +27,17 @@ LONGEST_LINE: Final = 160  # characters of a text from a row
 
 def troubles(status: Status) -> Iterator[str]:
     """Yield a sentence for each thing that makes `defer_status` exit with 1."""
-    if status.needs_workers and not status.has_workers:
-        yield NO_WORKER
-    elif status.has_workers:
-        for queue in status.unserved:
+    for trouble in troubles_of(status):
+        if trouble.queue is not None:
+            name = trouble.queue.name
             yield (
-                f'Runs wait in queue "{queue.name}" and no worker serves it: start one with '
-                f"`manage.py defer_worker --queue {queue.name}`."
+                f'Runs wait in queue "{name}" and no worker serves it: start one with '
+                f"`manage.py defer_worker --queue {name}`."
             )
-    if status.scheduler.is_stalled:
-        yield _stalled(status)
-    for report in status.broken:
-        yield f"{report.row.function_id} cannot fire: {one_line(report.error).rstrip('.')}."
+        elif (report := trouble.definition) is not None:
+            yield f"{report.row.function_id} cannot fire: {one_line(report.error).rstrip('.')}."
+        else:
+            yield NO_WORKER if trouble.kind is Kind.NO_WORKERS else _stalled(status)
 
 
 def lines(status: Status, style: Style | None = None) -> Iterator[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import re
 from typing import TYPE_CHECKING, Final, TypeAlias
-from uuid import UUID
 
 from django_defer.models import BackgroundFunction, CronDefinition, Run
 
@@ -69,8 +68,7 @@ def _matching(digits: str) -> list[Run]:
     runs = Run.objects.only("id", "function", "state")
     found: list[Run] = []
     if len(digits) >= SHORTEST_PREFIX:
-        first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
-        found = list(runs.filter(pk__gte=first, pk__lte=last).order_by("-pk")[: MOST_NAMED + 1])
+        found = list(runs.with_id_beginning(digits).order_by("-pk")[: MOST_NAMED + 1])
     if not found and len(digits) == END_OF_ID:
         newest = Run.objects.order_by("-pk").values("pk")[:NEWEST]
         ending = runs.order_by().filter(pk__endswith=digits)

@@ -131,7 +131,7 @@ class ActingAdmin(ReadingAdmin):
         if question is not None and (not question.is_valid() or PREVIEW in request.POST):
             back = self.url_of("change", row)
             context = {"title": verb.label, "subtitle": row, "original": row, "back": back}
-            return self._ask(request, question, {**context, "verb": verb, "action": request.path})
+            return self.ask(request, question, {**context, "verb": verb, "action": request.path})
         self.apply(request, verb, [row], question)
         return HttpResponseRedirect(self.url_of("change", row))
 
@@ -165,26 +165,31 @@ class ActingAdmin(ReadingAdmin):
                 "back": here,
                 "action": here,
             }
-            return self._ask(request, question, context)
+            return self.ask(request, question, context)
         self.apply(request, verb, rows, question)
         return None
 
-    def _ask(
-        self, request: HttpRequest, question: Question, context: dict[str, Any]
+    def ask(
+        self,
+        request: HttpRequest,
+        question: Question | None,
+        context: dict[str, Any],
+        template: str = "ask",
     ) -> HttpResponse:
+        """Return the page that asks a question, or for a confirmation where there is none."""
         request.current_app = self.admin_site.name
-        is_valid = question.is_bound and question.is_valid()
+        is_valid = question is not None and question.is_bound and question.is_valid()
         full = {
             **self.admin_site.each_context(request),
             "question": question,
-            "preview": question.preview() if is_valid else None,
+            "preview": question.preview() if question and is_valid else None,
             "answered": ANSWERED,
             "has_view_permission": True,
             "opts": self.opts,
             "media": self.media,
             **context,
         }
-        return TemplateResponse(request, "admin/django_defer/ask.html", full)
+        return TemplateResponse(request, f"admin/django_defer/{template}.html", full)
 
     # -- doing it -----------------------------------------------------------------------------
 

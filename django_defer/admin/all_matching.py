@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import BadRequest, ValidationError
-from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 
 if TYPE_CHECKING:
@@ -54,10 +53,10 @@ class AllMatching:
         question = self.verb.asks(list(self.rows[:2]), self.request.POST if is_answered else None)
         if not is_answered or (question is not None and not question.is_valid()):
             self.until = self.rows.values_list("pk", flat=True).last()
-            return self._page(question, answered)
+            return self._page(question)
         self._read()
         if not self._work(question):
-            return self._page(question, answered, is_begun=True)
+            return self._page(question, is_begun=True)
         self._say()
         return None
 
@@ -110,21 +109,15 @@ class AllMatching:
         if not (self.done or self.refused):
             self.admin.message_user(self.request, _("Nothing matches any more."), messages.WARNING)
 
-    def _page(
-        self, question: Question | None, answered: str, *, is_begun: bool = False
-    ) -> HttpResponse:
+    def _page(self, question: Question | None, *, is_begun: bool = False) -> HttpResponse:
         """Return the question, how many it is about, and what to press."""
         opts, here = self.admin.opts, self.request.get_full_path()
         count = self._left()[: MOST_COUNTED + 1].count() if self.until is not None else 0
         shown = f"{MOST_COUNTED:,}+" if count > MOST_COUNTED else f"{count:,}"
-        self.request.current_app = self.admin.admin_site.name
         context = {
-            **self.admin.admin_site.each_context(self.request),
             "title": f"{self.verb.label}: {shown} {opts.verbose_name_plural}",
             "original": self.verb.label,
             "verb": self.verb,
-            "question": question,
-            "answered": answered,
             "across": ACROSS,
             "checkbox": ACTION_CHECKBOX_NAME,  # Django acts on nothing where none is posted
             "count": shown,
@@ -141,8 +134,5 @@ class AllMatching:
             "filters": [(name, value) for name, value in self.request.GET.items() if value],
             "back": here,
             "action": here,
-            "has_view_permission": True,
-            "opts": opts,
-            "media": self.admin.media,
         }
-        return TemplateResponse(self.request, "admin/django_defer/all_matching.html", context)
+        return self.admin.ask(self.request, question, context, "all_matching")

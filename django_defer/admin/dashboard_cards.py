@@ -161,8 +161,7 @@ def show_instant_ago(instant: datetime, now: datetime) -> str:
 
 def failed_card(now: datetime, viewer: Viewer) -> Card:
     """List the runs that failed last, among the newest of those that failed."""
-    failed = Run.objects.filter(state=State.FAILED)
-    newest = failed.order_by("-id").values("pk")[:MOST_FAILURES]
+    newest = Run.objects.failed_last().values("pk")[:MOST_FAILURES]
     last: QuerySet[Any] = (
         Run.objects.filter(pk__in=newest, finished_at__isnull=False)
         .order_by("-finished_at", "-id")

@@ -134,7 +134,7 @@ class ErrorFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Offer what failed last."""
-        failed = Run.objects.filter(state=State.FAILED).order_by("-id")
+        failed = Run.objects.failed_last()
         classes = set(failed.values_list("error_class", flat=True)[:ERRORS_LOOKED_AT]) - {""}
         return [(name, name) for name in sorted(classes | _asked(self))]
 

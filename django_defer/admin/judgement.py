@@ -10,6 +10,7 @@ from django.utils.translation import ngettext
 
 from django_defer.models import CronDefinition, Queue
 from django_defer.status_text import one_line
+from django_defer.troubles import Kind, troubles_of
 from django_defer.wording import relative, with_zone
 
 if TYPE_CHECKING:
@@ -49,19 +50,21 @@ def judge(status: Status, viewer: Viewer) -> Judgement:
 
 
 def troubles(status: Status, viewer: Viewer) -> Iterator[str]:
-    """Yield a sentence for each thing that makes `defer_status` exit with 1."""
-    if status.needs_workers and not status.has_workers:
-        yield _("No worker is running: start one with “manage.py defer_worker”.")
-    elif status.has_workers and viewer.is_shown(Queue):
-        for queue in status.unserved:
-            facts: dict[str, Any] = {"queue": queue.name}
-            yield _("Runs wait in queue “%(queue)s”, and no worker serves it.") % facts
-    if status.scheduler.is_stalled:
-        yield _stalled(status, viewer)
-    if viewer.is_shown(CronDefinition):
-        for report in status.broken:
-            facts = {"key": report.row.function_id, "error": one_line(report.error).rstrip(".")}
-            yield _("%(key)s cannot fire: %(error)s.") % facts
+    """Yield a sentence for each thing that makes `defer_status` exit with 1, as far as shown."""
+    for trouble in troubles_of(status):
+        if trouble.queue is not None:
+            if viewer.is_shown(Queue):
+                facts: dict[str, Any] = {"queue": trouble.queue.name}
+                yield _("Runs wait in queue “%(queue)s”, and no worker serves it.") % facts
+        elif (report := trouble.definition) is not None:
+            if viewer.is_shown(CronDefinition):
+                error = one_line(report.error).rstrip(".")
+                facts = {"key": report.row.function_id, "error": error}
+                yield _("%(key)s cannot fire: %(error)s.") % facts
+        elif trouble.kind is Kind.NO_WORKERS:
+            yield _("No worker is running: start one with “manage.py defer_worker”.")
+        else:
+            yield _stalled(status, viewer)
 
 
 def _stalled(status: Status, viewer: Viewer) -> str:

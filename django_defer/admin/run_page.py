@@ -27,7 +27,12 @@ from django_defer.admin.run_log import log_section, progress_section
 from django_defer.admin.sentences import children_in_words
 from django_defer.explanations import state_in_words
 from django_defer.models import Attempt, BackgroundFunction, CronDefinition, Run
-from django_defer.run_facts import attempts_in_words, lateness_in_words, missed_in_words
+from django_defer.run_facts import (
+    attempts_in_words,
+    lateness_in_words,
+    latest_attempts,
+    missed_in_words,
+)
 from django_defer.states import Outcome, State
 from django_defer.wording import EMPTY, show_duration, slot_in_words
 
@@ -42,7 +47,7 @@ HIDDEN: Final = gettext_lazy("Hidden: you may not view arguments and results of 
 def run_page(run: Run, links: Links, *, may_see_data: bool) -> Page:
     """Return the page of a run."""
     at = now()
-    attempts = latest_attempts(run)
+    attempts = latest_attempts(run, MOST_ATTEMPTS)
     result = _result(run, may_see_data)
     return Page(
         title=run.function_id,
@@ -65,12 +70,6 @@ def run_page(run: Run, links: Links, *, may_see_data: bool) -> Page:
             log_section(run),
         ],
     )
-
-
-def latest_attempts(run: Run) -> list[Attempt]:
-    """Return the latest attempts, oldest first; the one that succeeded is in the run itself."""
-    rows = Attempt.objects.filter(run=run.pk).order_by("-number", "-id")[:MOST_ATTEMPTS]
-    return [*reversed(rows), *run.attempt_that_succeeded()]
 
 
 def _error(run: Run, attempts: list[Attempt]) -> Section:
@@ -197,22 +196,18 @@ def _attempts_table(attempts: list[Attempt]) -> Table:
 def _attempt(attempt: Attempt) -> list[Any]:
     known = attempt.outcome in Outcome.values
     label = Outcome(attempt.outcome).label if known else attempt.outcome
-    took = None
-    if attempt.started_at and attempt.finished_at:
-        took = attempt.finished_at - attempt.started_at
     return [
         attempt.number,
         badge(str(attempt.outcome) if known else "unknown", label),
         show_instant(attempt.started_at),
-        show_duration(took),
+        show_duration(attempt.duration),
         _attempt_error(attempt),
         _exit(attempt),
     ]
 
 
 def _attempt_error(attempt: Attempt) -> str:
-    name, message = attempt.error_class, attempt.error_message
-    error = f"{name}: {message}" if name and message else name or message
+    error = attempt.error
     if not attempt.traceback:
         return error or EMPTY
     return format_html(

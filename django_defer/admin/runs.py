@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
     from django_defer.admin.pages import Page
+    from django_defer.querysets import RunQuerySet
 
 LARGE = ("args", "result", "metadata", "error_message")  # columns that the list does not show
 
@@ -109,7 +110,7 @@ class RunAdmin(ActingAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         """Search by id or text, within bounds."""
-        return search_runs(queryset, search_term), False
+        return search_runs(cast("RunQuerySet", queryset), search_term), False
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

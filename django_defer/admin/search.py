@@ -23,6 +23,8 @@ from django_defer.querysets import HasPair
 if TYPE_CHECKING:
     from django.db.models import QuerySet
 
+    from django_defer.querysets import RunQuerySet
+
 MOST_COUNTED: Final = 10_000  # rows
 MOST_SEARCHED: Final = 50_000  # runs, the newest
 SHORTEST_PREFIX: Final = 6  # hexadecimal digits
@@ -39,7 +41,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
         return rows.order_by()[:MOST_COUNTED].count()
 
 
-def search_runs(runs: QuerySet[Any], text: str) -> QuerySet[Any]:
+def search_runs(runs: RunQuerySet, text: str) -> RunQuerySet:
     """Return the runs with this id, prefix or end of an id, pair of metadata, or text in them."""
     text = text.strip().replace("\x00", "")
     if not text:
@@ -48,7 +50,7 @@ def search_runs(runs: QuerySet[Any], text: str) -> QuerySet[Any]:
     if _HEX.fullmatch(digits) and len(digits) <= 32:
         if len(digits) == 32:
             return runs.filter(pk=UUID(digits))
-        if len(digits) >= SHORTEST_PREFIX and (found := _by_prefix(runs, digits)).exists():
+        if len(digits) >= SHORTEST_PREFIX and (found := runs.with_id_beginning(digits)).exists():
             return found
     if (pairs := pairs_in(text)) and (found := _by_metadata(runs, pairs)).exists():
         return found
@@ -65,7 +67,7 @@ def pairs_in(text: str) -> list[tuple[str, str]]:
     return list(pairs)
 
 
-def _by_metadata(runs: QuerySet[Any], pairs: list[tuple[str, str]]) -> QuerySet[Any]:
+def _by_metadata(runs: RunQuerySet, pairs: list[tuple[str, str]]) -> RunQuerySet:
     """Return the runs with one of these pairs, of the newest ones where no index finds them."""
     if connections[runs.db].vendor != "postgresql":
         runs = _newest(runs)
@@ -75,12 +77,7 @@ def _by_metadata(runs: QuerySet[Any], pairs: list[tuple[str, str]]) -> QuerySet[
     return runs.filter(matches)
 
 
-def _by_prefix(runs: QuerySet[Any], digits: str) -> QuerySet[Any]:
-    first, last = digits.ljust(32, "0"), digits.ljust(32, "f")
-    return runs.filter(pk__gte=UUID(first), pk__lte=UUID(last))
-
-
-def _newest(runs: QuerySet[Any]) -> QuerySet[Any]:
+def _newest(runs: RunQuerySet) -> RunQuerySet:
     """Leave out what is older than the newest MOST_SEARCHED runs of the set."""
     ids = runs.order_by("-pk").values_list("pk", flat=True)
     oldest = ids[MOST_SEARCHED : MOST_SEARCHED + 1].first()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -38,3 +40,14 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"attempt {self.number}: {self.outcome}"
+
+    @property
+    def error(self) -> str:
+        """Its error in one line, or an empty string."""
+        return ": ".join(part for part in (self.error_class, self.error_message) if part)
+
+    @property
+    def duration(self) -> timedelta | None:
+        """How long it took."""
+        began: datetime | None = self.started_at
+        return self.finished_at - began if self.finished_at and began else None

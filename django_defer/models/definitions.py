@@ -139,6 +139,11 @@ class CronDefinition(Pausable):
         return bool(self.expression_override or self.timezone_override)
 
     @property
+    def fires(self) -> bool:
+        """Whether it is neither paused nor switched off nor orphaned."""
+        return self.enabled and not self.is_paused and self.orphaned_at is None
+
+    @property
     def schedule(self) -> Schedule:
         """The schedule in force; raises a ValueError when it cannot be used (any more)."""
         schedule = self._interval() if self.kind == self.Kind.EVERY else self._cron()
@@ -152,7 +157,7 @@ class CronDefinition(Pausable):
         Of a schedule that cannot be read it is `now`, so that the next tick marks it with its
         error.
         """
-        if self.is_paused or not self.enabled or self.orphaned_at is not None:
+        if not self.fires:
             return None
         try:
             return self.schedule.next_after(now)

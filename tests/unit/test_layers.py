@@ -43,6 +43,7 @@ operations pauses reap retention log_writing
 prune
 scheduler overrides reports history_statements
 history
+troubles
 status_text explanations subjects
 status_json definition_explanations health
 explain_text urls
