@@ -21,6 +21,15 @@ from django_defer.models import Attempt, Run
 from django_defer.payloads import encode_call
 from tests.databases import environment
 from tests.testapp.models import Effect
+from tests.worker_processes import (
+    group_of,
+    is_alive,
+    parent_of,
+    processes,
+    pusher_in,
+    worker_labelled,
+    workers_in,
+)
 
 T = TypeVar("T")
 
@@ -32,6 +41,7 @@ LOOK: Final = 0.02  # seconds between two looks
 SETTINGS: Final = {"KILL_GRACE": "0.5s", "SHUTDOWN_GRACE": "15s"}
 SHORT_LEASE: Final = {"LEASE": "3s", "BEAT_INTERVAL": "0.5s"}
 LEASE_SECONDS: Final = 3.0
+STRANDED: Final = 5  # seconds that a claim may take to reach its worker
 
 # What must never be in a log: SQLite's errors, django-q2's own lines, a traceback of ours.
 UNWANTED: Final = re.compile(
@@ -101,24 +111,21 @@ class Tree:
     @property
     def workers(self) -> dict[int, int]:
         """The newest worker process of each slot."""
-        found = re.findall(r"worker\.started slot=(\d+) generation=\d+ pid=(\d+)", self.log)
-        return {int(slot): int(pid) for slot, pid in found}
+        return workers_in(self.log)
 
     @property
     def pusher(self) -> int:
         """The newest pusher process."""
-        return int(re.findall(r"pusher\.started pid=(\d+)", self.log)[-1])
+        return pusher_in(self.log)
 
     def pid_of(self, run: Run) -> int:
         """The worker process that has this run."""
-        slot, generation = run.worker.split(".")
-        pattern = rf"worker\.started slot={slot} generation={generation} pid=(\d+)"
-        return int(re.findall(pattern, self.log)[-1])
+        return worker_labelled(self.log, run.worker)
 
     @property
     def children(self) -> list[int]:
         """The processes whose parent it is and that are no zombies."""
-        return [pid for pid in _processes() if _status(pid)[1] == self.pid and is_alive(pid)]
+        return [pid for pid in processes() if parent_of(pid) == self.pid and is_alive(pid)]
 
     # -- what is done to it ----------------------------------------------------------------
 
@@ -146,7 +153,7 @@ class Tree:
 
     def destroy(self) -> None:
         """End whatever is left of it, also stopped processes and orphans of its group."""
-        orphans = [pid for pid in _processes() if _group(pid) == self.pid]
+        orphans = [pid for pid in processes() if group_of(pid) == self.pid]
         for pid in {*orphans, *([self.pid] if self.process.poll() is None else [])}:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -256,6 +263,13 @@ def wait_until_all_ended(timeout: float = PATIENCE) -> None:
         raise AssertionError(f"{error}: {list(left[:5])}") from None
 
 
+def check_for_stranded_claims() -> None:
+    """Fail if a run is claimed, and not started, for too long."""
+    claimed = Run.objects.filter(state="claimed").values_list("claimed_at", flat=True)
+    for claimed_at in claimed:
+        assert claimed_at is None or time.time() - claimed_at.timestamp() < STRANDED
+
+
 def repeats_without_a_reason() -> list[str]:
     """Name the runs whose effects are more than one and their lost or failed attempts explain.
 
@@ -268,32 +282,3 @@ def repeats_without_a_reason() -> list[str]:
         if not 1 <= done <= 1 + excuses:
             suspicious.append(f"{run} done={done} excuses={excuses} {run.state}")
     return suspicious
-
-
-# -- processes -------------------------------------------------------------------------------
-
-
-def is_alive(pid: int) -> bool:
-    """Whether the process exists and is no zombie."""
-    return _status(pid)[0] not in ("", "Z", "X")
-
-
-def _processes() -> list[int]:
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-
-
-def _stat(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat from the state on."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return ["", "0", "0"]
-
-
-def _status(pid: int) -> tuple[str, int]:
-    state, parent, *_ = _stat(pid)
-    return state, int(parent)
-
-
-def _group(pid: int) -> int:
-    return int(_stat(pid)[2])

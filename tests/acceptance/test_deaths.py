@@ -11,7 +11,7 @@ from django_defer.models import Cluster, Run
 from tests.acceptance.harness import (
     LEASE_SECONDS,
     SHORT_LEASE,
-    is_alive,
+    check_for_stranded_claims,
     outcomes,
     repeats_without_a_reason,
     state_of,
@@ -22,6 +22,7 @@ from tests.acceptance.harness import (
 )
 from tests.testapp import defer as functions
 from tests.testapp.models import Effect
+from tests.worker_processes import is_alive
 
 if TYPE_CHECKING:
     from tests.acceptance.harness import Trees
@@ -187,13 +188,6 @@ def enqueue_load(count: int) -> None:
         name = f"load {number}"
         kind = functions.leave_mark_atomically if number % 4 == 0 else functions.leave_mark
         kind.using(label=name)(name, 0.02)
-
-
-def check_for_stranded_claims() -> None:
-    """Fail if a run is claimed, and not started, for more than 5 seconds."""
-    now = time.time()
-    for claimed_at in Run.objects.filter(state="claimed").values_list("claimed_at", flat=True):
-        assert claimed_at is None or now - claimed_at.timestamp() < 5
 
 
 def check_that_all_succeeded(count: int) -> None:

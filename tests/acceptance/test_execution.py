@@ -9,9 +9,10 @@ import pytest
 from django.db import connection, connections
 
 from django_defer.models import Run
-from tests.acceptance.harness import PATIENCE, is_alive, outcomes, wait_for_end, wait_until
+from tests.acceptance.harness import PATIENCE, outcomes, wait_for_end, wait_until
 from tests.testapp import defer as functions
 from tests.testapp.models import Customer, Effect
+from tests.worker_processes import is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Callable

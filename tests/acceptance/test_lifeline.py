@@ -9,7 +9,8 @@ import time
 import pytest
 
 from django_defer.process import Lifeline
-from tests.acceptance.harness import is_alive, wait_until
+from tests.acceptance.harness import wait_until
+from tests.worker_processes import is_alive
 
 
 @pytest.mark.parametrize("use_pipe", [True, False], ids=["pipe", "kernel"])

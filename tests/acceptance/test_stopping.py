@@ -13,7 +13,6 @@ import pytest
 from django_defer.models import BackgroundFunction, Cluster, Run
 from tests.acceptance.harness import (
     enqueue_unknown,
-    is_alive,
     outcomes,
     state_of,
     wait_for_end,
@@ -22,6 +21,7 @@ from tests.acceptance.harness import (
 )
 from tests.testapp import defer as functions
 from tests.testapp.models import Effect
+from tests.worker_processes import is_alive
 
 if TYPE_CHECKING:
     from tests.acceptance.harness import Trees

@@ -10,9 +10,16 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from django_defer.models import Attempt, Cluster, Run
-from tests.acceptance.harness import SHORT_LEASE, is_alive, wait_until, wait_until_all_ended
+from tests.acceptance.harness import (
+    SHORT_LEASE,
+    STRANDED,
+    check_for_stranded_claims,
+    wait_until,
+    wait_until_all_ended,
+)
 from tests.testapp import defer as functions
 from tests.testapp.models import Effect
+from tests.worker_processes import is_alive
 
 if TYPE_CHECKING:
     from tests.acceptance.harness import Tree, Trees
@@ -22,7 +29,6 @@ MOMENTS = random.Random()  # other moments each time, whatever the seed of the o
 
 KILLS, RUNS = 50, 2000
 CALM: Final = 6  # seconds before every tenth kill, in which the dead are found
-STRANDED: Final = 5  # seconds that a claim may take to reach its worker
 
 
 def test_whole_groups_killed_again_and_again_under_load_lose_nothing(trees: Trees) -> None:
@@ -99,13 +105,6 @@ def kill_worker(tree: Tree, pid: int) -> None:
     """Kill it, and return when it is dead: nobody is killed twice."""
     tree.kill(pid)
     wait_until(lambda: not is_alive(pid), what="its death")
-
-
-def check_for_stranded_claims() -> None:
-    """Fail if a run is claimed, and not started, for too long."""
-    claimed = Run.objects.filter(state="claimed").values_list("claimed_at", flat=True)
-    for claimed_at in claimed:
-        assert claimed_at is None or time.time() - claimed_at.timestamp() < STRANDED
 
 
 def check_that_nothing_stood_still() -> None:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import psycopg
 
 from tests.benchmarks.arena import Arena
 from tests.benchmarks.contenders import Contender
+from tests.worker_processes import is_alive, pusher_in, worker_labelled, workers_in
 
 T = TypeVar("T")
 
@@ -62,22 +61,19 @@ class Cluster:
     @property
     def workers(self) -> list[int]:
         """The newest process of each slot."""
-        found = re.findall(r"worker\.started slot=(\d+) generation=\d+ pid=(\d+)", self._text)
-        return list({slot: int(pid) for slot, pid in found}.values())
+        return list(workers_in(self._text).values())
 
     @property
     def pusher(self) -> int:
         """The newest pusher."""
-        return int(re.findall(r"pusher\.started pid=(\d+)", self._text)[-1])
+        return pusher_in(self._text)
 
     def worker_of(self, connection: psycopg.Connection, run: str) -> int:
         """Return the process that executes this run."""
         ((label,),) = connection.execute(
             "SELECT worker FROM django_defer_run WHERE id = %s", [run]
         ).fetchall()
-        slot, generation = label.split(".")
-        pattern = rf"worker\.started slot={slot} generation={generation} pid=(\d+)"
-        return int(re.findall(pattern, self._text)[-1])
+        return worker_labelled(self._text, label)
 
     def kill(self, *pids: int) -> float:
         """Do kill -9 to these processes, or to the supervisor; return when."""
@@ -127,15 +123,6 @@ class Caller:
     def _read(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
-
-
-def is_alive(pid: int) -> bool:
-    """Say whether the process exists and is no zombie."""
-    try:
-        state: Any = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in ("Z", "X")
 
 
 def are_gone(pids: Collection[int]) -> bool:
