@@ -6,17 +6,17 @@ An unreachable database stops nothing else: it is said once, and every duty is t
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
-from django.db.models import Q
 
 from django_defer.attempts import Failure
 from django_defer.board import Board
@@ -26,7 +26,7 @@ from django_defer.connections import UNREACHABLE, drop, is_busy
 from django_defer.durations import parse_duration
 from django_defer.log_writing import LogWriter
 from django_defer.membership import Membership
-from django_defer.models import BackgroundFunction, Queue, Run
+from django_defer.models import Run
 from django_defer.overlaps import end_waits
 from django_defer.pacing import Pace
 from django_defer.pauses import resume_overdue
@@ -34,7 +34,7 @@ from django_defer.prune import Pruner
 from django_defer.querysets import RunQuerySet
 from django_defer.reap import take_back
 from django_defer.scheduler import SHORTEST_SLEEP, Look, look, tick
-from django_defer.states import ACTIVE, State
+from django_defer.states import State
 from django_defer.transitions import release
 
 logger = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class DatabaseDuties:
         self._next_at = 0.0  # monotonic
         self._last_beat = 0.0
         self._looked_at = 0.0  # monotonic
+        self._reap_at = math.inf  # monotonic
         self._has_ticked = False
         self._is_away = False
         self._dead_workers: list[tuple[str, Failure]] = []
@@ -154,8 +155,8 @@ class DatabaseDuties:
         beaten = self._beat()  # after what is due: it takes as long as a start
         if self.was_declared_dead:
             return
-        if seen.oldest_beat and seen.oldest_beat <= seen.now - self.membership.lease:
-            self._news = bool(self.membership.reap(seen.now)) or self._news
+        if time.monotonic() >= self._reap_at:
+            self._reap(look(self.using).now)
         self._release_stranded()
         self._find_aborts()
         if ticked or beaten:
@@ -165,7 +166,7 @@ class DatabaseDuties:
             pause = max(pause, SHORTEST_SLEEP)
         self._next_at = self._looked_at + pause
         if self.drain and not self._news:
-            self.is_drained = self._nothing_left()
+            self.is_drained = not self.membership.has_work()
 
     def _look(self) -> Look:
         seen = look(self.using)
@@ -201,10 +202,17 @@ class DatabaseDuties:
         self._last_beat = since
         now = look(self.using).now
         self.membership.sync_again(now)
-        freed = self.membership.reap(now) + resume_overdue(self.using, now) + end_waits(self.using)
+        self._reap(now)
+        freed = resume_overdue(self.using, now) + end_waits(self.using)
         self._news = self._news or bool(freed)
         self._sort_parked()
         return True
+
+    def _reap(self, now: datetime) -> None:
+        """Reap, and note when a cluster that falls silent now is to be looked at again."""
+        self._reap_at = math.inf  # after an error the next beat looks again
+        self._news = bool(self.membership.reap(now)) or self._news
+        self._reap_at = time.monotonic() + self.membership.seconds_until_expiry(now)
 
     def _sort_parked(self) -> None:
         _, unparked = self.membership.sort_parked(look(self.using).now)
@@ -258,21 +266,6 @@ class DatabaseDuties:
 
     def _held(self) -> RunQuerySet:
         return Run.objects.using(self.using).held_by(self.membership.id)
-
-    def _nothing_left(self) -> bool:
-        """Say, in one query, whether nothing is claimable, due or held by this cluster."""
-        member = self.membership
-        queues = Queue.objects.using(self.using).filter(paused_at__isnull=False)
-        functions = BackgroundFunction.objects.using(self.using).paused()
-        claimable = (
-            Q(state=State.QUEUED, function__in=member.keys)
-            & (Q() if member.serves_all else Q(queue__in=member.queues))
-            & ~Q(queue__in=queues.values("name"))
-            & ~Q(function__in=functions.values("key"))
-        )
-        held = Q(state__in=ACTIVE, cluster=member.id, attempt__gte=0)  # by the index of these
-        due = Q(state=State.SCHEDULED, run_after__lte=DatabaseNow())
-        return not Run.objects.using(self.using).filter(claimable | held | due).exists()
 
     _news = False
 

@@ -18,13 +18,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import django
+from django.db.models import Min, Q
 
 from django_defer.claims import waiting_queues
 from django_defer.clock import DatabaseNow
-from django_defer.models import BackgroundFunction, Cluster, Run
+from django_defer.models import BackgroundFunction, Cluster, Queue, Run
 from django_defer.querysets import RunQuerySet
 from django_defer.reap import reap
-from django_defer.states import Reason
+from django_defer.states import ACTIVE, Reason, State
 from django_defer.sync import sync
 from django_defer.transitions import BATCH, park, unpark
 from django_defer.wakeup import announce
@@ -118,6 +119,11 @@ class Membership:
             announce(self.using)
         return len(dead)
 
+    def seconds_until_expiry(self, now: datetime) -> float:
+        """Return after how long the first cluster is taken for dead if it does not beat again."""
+        oldest = Cluster.objects.using(self.using).aggregate(at=Min("beat_at"))["at"]
+        return ((oldest or now) + self.lease - now).total_seconds()
+
     def is_to_prune(self, now: datetime) -> bool:
         """Say whether this is the one of the live schedulers that prunes: one is enough."""
         live = Cluster.objects.using(self.using).live(now, self.lease).filter(schedules=True)
@@ -135,6 +141,20 @@ class Membership:
             self.kept = report.kept
             for line in report.lines():
                 logger.info("sync.completed %s", line, extra={"event": "sync.completed"})
+
+    def has_work(self) -> bool:
+        """Say, in one query, whether anything is claimable, due or held by this cluster."""
+        queues = Queue.objects.using(self.using).filter(paused_at__isnull=False)
+        functions = BackgroundFunction.objects.using(self.using).paused()
+        claimable = (
+            Q(state=State.QUEUED, function__in=self.keys)
+            & (Q() if self.serves_all else Q(queue__in=self.queues))
+            & ~Q(queue__in=queues.values("name"))
+            & ~Q(function__in=functions.values("key"))
+        )
+        held = Q(state__in=ACTIVE, cluster=self.id, attempt__gte=0)  # by the index of these
+        due = Q(state=State.SCHEDULED, run_after__lte=DatabaseNow())
+        return Run.objects.using(self.using).filter(claimable | held | due).exists()
 
     def sort_parked(self, now: datetime) -> tuple[int, int]:
         """Park queued runs that no live code knows, and unpark those that we know.

@@ -18,7 +18,7 @@ from django_defer.clock import SQL_NOW, as_instant
 from django_defer.connections import UNREACHABLE, persistently
 from django_defer.exceptions import NotMigrated
 from django_defer.materialise import materialise
-from django_defer.models import Cluster, CronDefinition, Run
+from django_defer.models import CronDefinition, Run
 from django_defer.overlaps import end_waits
 from django_defer.prune import Pruner
 from django_defer.states import WAITING, Reason, State
@@ -42,8 +42,7 @@ SELECT {now},
        (SELECT min(next_slot_at) FROM {definition}
         WHERE enabled AND paused_at IS NULL AND orphaned_at IS NULL),
        (SELECT min(discard_after) FROM {run}
-        WHERE discard_after IS NOT NULL AND state IN ({waiting})),
-       (SELECT min(beat_at) FROM {cluster})
+        WHERE discard_after IS NOT NULL AND state IN ({waiting}))
 """
 
 
@@ -55,7 +54,6 @@ class Look:
     next_run: datetime | None
     next_slot: datetime | None
     next_deadline: datetime | None = None
-    oldest_beat: datetime | None = None  # of a cluster
 
     @property
     def has_due_runs(self) -> bool:
@@ -90,7 +88,6 @@ def look(using: str) -> Look:
         now=SQL_NOW[connection.vendor],
         run=Run._meta.db_table,
         definition=CronDefinition._meta.db_table,
-        cluster=Cluster._meta.db_table,
         waiting=", ".join(f"'{state}'" for state in sorted(WAITING)),
     )
     with connection.cursor() as cursor:
