@@ -89,6 +89,7 @@ class DatabaseDuties:
         self._dead_workers.clear()  # others have taken back what a former self held
         self._release = False
         self._last_beat = time.monotonic()
+        self._guarded(lambda: self._reap(look(self.using).now))  # the lease is watched from now
         self._guarded(self._sort_parked)
         return True
 

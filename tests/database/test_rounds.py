@@ -176,3 +176,12 @@ def test_whether_anything_is_left_is_read_from_indexes(duties: DatabaseDuties) -
     plan = runs.plan_of(queries.captured_queries[0]["sql"])
     assert "defer_run_held" in plan
     assert "Seq Scan on django_defer_run" not in plan
+
+
+def test_others_are_watched_from_the_join_on(duties: DatabaseDuties) -> None:
+    joined = look(DATABASE).now
+    runs.new_cluster(beat_at=DatabaseNow(-timedelta(days=1)))
+    member = duties.membership
+    reaped = [member.reap(joined + timedelta(seconds=after)) for after in (14, 28, 29.5, 30.1)]
+    assert reaped[:3] == [0, 0, 0]
+    assert reaped[3] >= 1
