@@ -31,7 +31,7 @@ from django_defer.run_facts import (
     state_word,
 )
 from django_defer.schedules import SLOTS_SHOWN
-from django_defer.states import ACTIVE, WAITING, Outcome, State
+from django_defer.states import ACTIVE, WAITING, State
 from django_defer.status_text import aligned, one_line
 from django_defer.wording import (
     as_slot,
@@ -99,10 +99,9 @@ def _run(run: Run, at: datetime) -> Iterator[str]:
 
 
 def _attempt(attempt: Attempt) -> list[str]:
-    known = attempt.outcome in Outcome.values
     return [
         str(attempt.number),
-        str(Outcome(attempt.outcome).label) if known else one_line(attempt.outcome),
+        one_line(attempt.get_outcome_display()),
         with_zone(attempt.started_at) if attempt.started_at else "",
         show_duration(attempt.duration),
         one_line(attempt.error),

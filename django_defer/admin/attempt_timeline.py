@@ -95,8 +95,8 @@ def _parts(run: Run, attempts: Sequence[Attempt], at: datetime) -> Iterator[Part
             continue
         yield _gap(since, attempt.started_at, number)
         number = attempt.number
-        label = _label(attempt.outcome)
-        words = _("attempt %(n)s, %(outcome)s") % {"n": number, "outcome": label}
+        outcome = attempt.get_outcome_display() or EMPTY
+        words = _("attempt %(n)s, %(outcome)s") % {"n": number, "outcome": outcome}
         yield Part(_kind(attempt.outcome), words, attempt.started_at, attempt.finished_at)
         since = attempt.finished_at
     if run.state == State.RUNNING and run.started_at is not None:
@@ -115,7 +115,3 @@ def _gap(begin: datetime, end: datetime, number: int) -> Part:
 
 def _kind(outcome: str) -> str:
     return outcome if outcome in Outcome.values else "unknown"
-
-
-def _label(outcome: str) -> str:
-    return str(Outcome(outcome).label) if outcome in Outcome.values else outcome or EMPTY

@@ -195,10 +195,9 @@ def _attempts_table(attempts: list[Attempt]) -> Table:
 
 def _attempt(attempt: Attempt) -> list[Any]:
     known = attempt.outcome in Outcome.values
-    label = Outcome(attempt.outcome).label if known else attempt.outcome
     return [
         attempt.number,
-        badge(str(attempt.outcome) if known else "unknown", label),
+        badge(str(attempt.outcome) if known else "unknown", attempt.get_outcome_display()),
         show_instant(attempt.started_at),
         show_duration(attempt.duration),
         _attempt_error(attempt),
