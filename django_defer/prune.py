@@ -35,7 +35,8 @@ BEGINNING: Final = UUID(int=0)
 FIRST: Final = (10.0, 60.0)  # seconds after the start within which the first walk begins
 BUSY: Final = 1.0  # seconds until the next try when SQLite's one write lock was taken
 STINT: Final = 0.05  # seconds after which a walk takes a rest
-PAUSE: Final = 4  # that is so many times as long
+REST: Final = 4  # that is so many times as long
+REST_OF_COMMAND: Final = 1  # somebody waits for it, and others wait for the disk
 
 Counts = Counter[tuple[str, str]]  # by function and state
 
@@ -53,6 +54,13 @@ class Walk:
     removed: Counts = field(default_factory=Counter)
     is_over: bool = False
     _after: UUID = BEGINNING
+
+    def stint(self) -> float:
+        """Take steps for a moment; return how many seconds they took."""
+        began = time.monotonic()
+        while not self.is_over and time.monotonic() - began < STINT:
+            self.step()
+        return time.monotonic() - began
 
     def step(self) -> None:
         """Look at the next window, and delete what is not kept."""
@@ -78,10 +86,15 @@ class Walk:
 
 
 def prune(using: str, now: datetime, *, dry_run: bool = False) -> Counts:
-    """Remove every run that need not be kept at `now`; return how many, by function and state."""
+    """Remove every run that need not be kept at `now`; return how many, by function and state.
+
+    It rests half of the time, so that neither the disk nor the processors are its alone.
+    """
     walk = Walk(Retention.read(using, now), is_dry=dry_run)
     while not walk.is_over:
-        walk.step()
+        took = walk.stint()
+        if not walk.is_over:
+            time.sleep(REST_OF_COMMAND * took)
     return walk.removed
 
 
@@ -172,12 +185,10 @@ class Pruner:
         return Walk(retention, until) if until is not None else None
 
     def _step(self, walk: Walk) -> None:
-        began = time.monotonic()
-        while not walk.is_over and time.monotonic() - began < STINT:
-            walk.step()
+        took = walk.stint()
         if not walk.is_over:
             self._walk = walk
-            self._next_at = time.monotonic() + PAUSE * (time.monotonic() - began)
+            self._next_at = time.monotonic() + REST * took
         elif removed := walk.removed.total():
             logger.info(
                 "prune.completed removed=%s",

@@ -8,6 +8,7 @@ The environment chooses:
   the test's own (`tests.databases.environment()` makes these).
 - `DEFER_TEST_USER_MODEL`: AUTH_USER_MODEL.
 - `DEFER_TEST_SETTINGS`: JSON, the setting DEFER; a lease of seconds, say.
+- `DEFER_TEST_LEASE`: seconds of the lease where it is shortened (3); 30 is the default's length.
 - `DEFER_TEST_SQLITE_BARE`: `1` for SQLite as `startproject` leaves it, without our OPTIONS.
 - `DEFER_TEST_DJANGO_Q`: `1` for a project that has django-q2 of its own, with receivers.
 - `DEFER_TEST_USE_TZ` (`0` or `1`) and `DEFER_TEST_TIME_ZONE`.

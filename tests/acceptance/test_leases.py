@@ -35,11 +35,13 @@ def test_a_supervisor_stopped_beyond_its_lease_drops_its_work_and_starts_anew(
     wait_for_state(endless, "running")
     other = trees("--workers", "2", defer=SHORT_LEASE)
     os.kill(stalled.pid, signal.SIGSTOP)  # its children go on
+    stalled_at = time.monotonic()
     wait_until(lambda: outcomes(endless)[:1] == ["lost"], what="the loss")
     assert str(wait_for_end(endless).cluster) == other.cluster_ids[0]
     # The worker of the stalled cluster finishes late: that changes nothing, and it says so.
     stalled.wait_for_log(f"run.late testapp.slow_at_first run={finishing.pk} attempt=1")
 
+    time.sleep(max(0.0, stalled_at + 2 * LEASE_SECONDS - time.monotonic()))
     os.kill(stalled.pid, signal.SIGCONT)
     stalled.wait_for_log("cluster.declared_dead")
     stalled.wait_for_log("cluster.started", times=2)

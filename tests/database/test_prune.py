@@ -302,9 +302,9 @@ def test_a_walk_begins_soon_and_then_every_ten_minutes_or_so(
     assert "prune.completed removed=1" in caplog.text
 
 
-def test_a_long_walk_rests_between_its_steps(
-    clock: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def five_slow_steps(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five old runs, each of which takes a walk 20 ms."""
     monkeypatch.setattr(module, "WINDOW", 1)
     step = Walk.step
 
@@ -315,11 +315,23 @@ def test_a_long_walk_rests_between_its_steps(
     monkeypatch.setattr(Walk, "step", slow_step)
     for _ in range(5):
         ended(days=8)
+
+
+def test_whoever_prunes_by_hand_rests_half_of_the_time(
+    clock: list[float], five_slow_steps: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr("time.sleep", rests.append)
+    assert prune(DATABASE, NOW).total() == 5
+    assert rests == [pytest.approx(0.06)]
+
+
+def test_a_long_walk_rests_between_its_steps(clock: list[float], five_slow_steps: None) -> None:
     pruner = Pruner(DATABASE)
     clock[0] += 60
     pruner.step_if_due()
     assert len(left()) == 2  # after 0.06 s it rests
-    assert pruner.seconds_until_next() == pytest.approx(0.24)
+    assert pruner.seconds_until_next() == pytest.approx(0.24)  # four times as long
     clock[0] += 0.24
     pruner.step_if_due()
     assert left() == []
