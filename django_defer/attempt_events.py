@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django_defer.signals import emit
 
 if TYPE_CHECKING:
-    from django_defer.attempts import Failure, Started
+    from django_defer.attempt_facts import Failure, Started
     from django_defer.claims import Claim
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass, field
+import time
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -16,49 +16,17 @@ from uuid import UUID
 from django.db import connections, transaction
 from django.db.models import F, Q
 
+from django_defer.attempt_facts import Failure, Started
 from django_defer.claims import Claim
 from django_defer.clock import SQL_NOW, DatabaseNow, as_instant
-from django_defer.exceptions import TimeLimitExceeded
 from django_defer.metadata import Pairs
 from django_defer.models import Attempt, Run
+from django_defer.outcomes import Ended, is_success_wanted, record
 from django_defer.statements import execute
 from django_defer.states import ACTIVE, Outcome, Reason, State
 from django_defer.transitions import discard, move
 
 MAX_LOSSES: Final = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
-    """What the start returned: all that an attempt needs to know."""
-
-    claim: Claim
-    function: str
-    args: Any
-    started_at: datetime
-    slot: datetime | None
-    missed_slots: int
-    root_id: UUID
-    failures: int
-    max_attempts: int
-    definition_id: int | None = None
-    metadata: Pairs = field(default_factory=Pairs)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """Why an attempt did not succeed, as text."""
-
-    outcome: Outcome
-    error_class: str = ""
-    error_message: str = ""
-    traceback: str = ""
-    exit_code: int | None = None
-    signal: str = ""
-
-    def as_time_limit(self) -> TimeLimitExceeded:
-        """Return the error that the function would have seen, for the retry policy."""
-        return TimeLimitExceeded(self.error_message)
 
 
 # Only the start's durability is advisory: after a database crash the row says "claimed" again,
@@ -137,7 +105,21 @@ def succeed(using: str, started: Started, result: str) -> bool:
         "started_at": field.get_db_prep_value(started.started_at, connections[using]),
         "result": result,
     }
-    return bool(execute(using, _sql(_SUCCEED, using), values))
+    statement, seconds = _sql(_SUCCEED, using), time.monotonic() - started.clock
+    if not is_success_wanted(started.function, seconds):
+        return bool(execute(using, statement, values))
+    with transaction.atomic(using=using):
+        if not execute(using, statement, values):
+            return False
+        end = Ended(
+            run_id=started.claim.run_id,
+            function=started.function,
+            state=State.SUCCEEDED,
+            outcome=Outcome.SUCCEEDED,
+            seconds=seconds,
+        )
+        record(using, [end])
+    return True
 
 
 def fail(
@@ -256,11 +238,13 @@ def end_attempt(
         new = next(made, None)
         if new is None:
             return None
-        cluster, worker = run.values_list("cluster", "worker").get()
+        facts = run.values_list("cluster", "worker", "function", "error_message", "slot")
+        cluster, worker, function, message, slot = facts.get()
+        outcome = _outcome(failure, new)
         Attempt.objects.using(using).create(
             run_id=claim.run_id,
             number=claim.attempt,
-            outcome=_outcome(failure, new),
+            outcome=outcome,
             started_at=columns.get("started_at"),
             finished_at=DatabaseNow(),
             error_class=failure.error_class,
@@ -271,6 +255,16 @@ def end_attempt(
             cluster=cluster,
             worker=worker,
         )
+        error = f"{failure.error_class}: {message}" if failure.error_class else message
+        end = Ended(
+            run_id=claim.run_id,
+            function=function,
+            state=new,
+            outcome=outcome,
+            error=error,
+            has_slot=slot is not None,
+        )
+        record(using, [end])
     return new
 
 

@@ -30,6 +30,10 @@ DEFAULTS: Final[dict[str, Any]] = {
     "KEEP_LAST": 10,
     "LOG_LEVEL": "INFO",
     "LOG_PRINTS": False,
+    "ALERTS": (),
+    "SITE_URL": None,
+    "QUEUE_STALLED_AFTER": "10m",
+    "SLOT_MARGIN": "10m",
 }
 
 

@@ -18,7 +18,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from django_defer.attempts import Failure
+from django_defer.attempt_facts import Failure
 from django_defer.board import Board
 from django_defer.clock import DatabaseNow
 from django_defer.conf import conf

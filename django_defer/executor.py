@@ -19,7 +19,7 @@ from django.db.transaction import TransactionManagementError
 
 from django_defer import attempts
 from django_defer.attempt_events import report_after_commit, report_late, report_refused, tell
-from django_defer.attempts import Started
+from django_defer.attempt_facts import Started
 from django_defer.board import Board
 from django_defer.claims import Claim
 from django_defer.conf import conf

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
-from django_defer.attempts import Failure
+from django_defer.attempt_facts import Failure
 from django_defer.exceptions import (
     DeferError,
     Retry,
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
-    from django_defer.attempts import Started
+    from django_defer.attempt_facts import Started
     from django_defer.registry import Function
     from django_defer.retries import RetryPolicy
 

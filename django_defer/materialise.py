@@ -20,6 +20,7 @@ from django.db.models import F
 from django_defer.catch_up import Due, look_at
 from django_defer.inserts import insert
 from django_defer.models import CronDefinition, Run
+from django_defer.outcomes import Ended, record
 from django_defer.overlaps import end_waits, make_way, skip
 from django_defer.payloads import encode_call
 from django_defer.states import Reason, State
@@ -210,4 +211,17 @@ def _insert(using: str, runs: list[Run]) -> list[Run]:
             )
             definition = CronDefinition.objects.using(using).filter(function=run.function_id)
             definition.update(last_run=first.values("pk")[:1])
-    return [run for run in runs if run.pk in made]
+    inserted = [run for run in runs if run.pk in made]
+    record(using, [_skipped(run) for run in inserted if run.state == State.SKIPPED])
+    return inserted
+
+
+def _skipped(run: Run) -> Ended:
+    error = str(Reason(run.reason).label)
+    return Ended(
+        run_id=run.pk,
+        function=str(run.function_id),
+        state=State.SKIPPED,
+        error=error,
+        has_slot=True,
+    )

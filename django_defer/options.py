@@ -19,13 +19,12 @@ from django_defer.schedule_options import NAMES as SCHEDULE_OPTIONS
 from django_defer.sensitive import read_names
 
 LONGEST_KEY: Final = 200  # the column's length
-LATER: Final = frozenset({"alert"})
 KNOWN: Final = (
     *("queue", "priority", "retry", "max_duration", "discard_after", "atomic", "rerun_if_lost"),
-    *("metadata", "sensitive"),
+    *("metadata", "sensitive", "alert", "alert_after"),
     *KEEP,
 )
-SPANS: Final = ("max_duration", "discard_after")  # durations of more than nothing
+SPANS: Final = ("max_duration", "discard_after", "alert_after")  # durations of more than nothing
 
 
 def key_for(function: Any, name: Any, *, option: str = "name") -> str:
@@ -60,7 +59,7 @@ def former_keys_for(function: Any, renamed_from: Any) -> tuple[str, ...]:
 def parse_options(
     key: str, options: dict[str, Any], *, more: frozenset[str] = frozenset()
 ) -> Options:
-    """Turn the decorator's keywords into Options; refuse what is unknown or not built yet.
+    """Turn the decorator's keywords into Options; refuse what is unknown.
 
     `more` are the names that this decorator knows besides.
     """
@@ -94,13 +93,25 @@ def _parse_what_is_shown(key: str, options: dict[str, Any]) -> dict[str, Any]:
         parsed["metadata"] = read_pairs(options["metadata"], where=f"{key}: ")
     if "sensitive" in options:
         parsed["sensitive"] = read_names(key, options["sensitive"])
+    if "alert" in options:
+        parsed["alert"] = _read_alert(key, options["alert"])
     return parsed
+
+
+def _read_alert(key: str, alert: Any) -> tuple[str, ...] | bool | None:
+    names = (alert,) if isinstance(alert, str) else alert
+    if names is None or names is False:
+        return names
+    if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) and n for n in names):
+        raise InvalidOption(
+            f"{key}: alert={alert!r}: write the name of a channel of the setting ALERTS, a list "
+            f"of names, or False for none."
+        )
+    return tuple(names)
 
 
 def _refuse_unknown(key: str, options: dict[str, Any], more: frozenset[str]) -> None:
     for name in options:
-        if name in LATER:
-            raise InvalidOption(f"{key}: the option {name}= is not built yet; leave it out.")
         if name in SCHEDULE_OPTIONS | {"timezone"}:
             raise InvalidOption(
                 f"{key}: {name}= is about a schedule; it belongs to @defer.cron or @defer.every."

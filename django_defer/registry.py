@@ -46,6 +46,8 @@ class Options:
     keep: Mapping[str, Any] = field(default_factory=dict)  # what it says of its retention
     metadata: Mapping[str, str] = field(default_factory=dict)
     sensitive: tuple[str, ...] = ()  # as written; see `Function.sensitive`
+    alert: bool | tuple[str, ...] | None = None  # False, names of channels; None: as settings say
+    alert_after: timedelta | None = None
 
 
 class Function(Generic[P, R]):

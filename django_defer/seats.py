@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from django_defer.attempts import Failure
+from django_defer.attempt_facts import Failure
 from django_defer.connections import close_all
 from django_defer.django_q2 import fork_context
 from django_defer.mailbox import Mailbox

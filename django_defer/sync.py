@@ -98,6 +98,10 @@ def function_values(function: Function[Any, Any]) -> dict[str, Any]:
             "rerun_if_lost": options.rerun_if_lost,
             **as_json(options.keep),
             **({"metadata": dict(options.metadata)} if options.metadata else {}),
+            **({} if options.alert is None else {"alert": options.alert}),
+            **(
+                {"alert_after": format_duration(options.alert_after)} if options.alert_after else {}
+            ),
             **({"sensitive": list(function.sensitive)} if function.sensitive else {}),
         },
         "module": function.module,

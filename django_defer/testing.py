@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from django_defer.attempts import Started
+    from django_defer.attempt_facts import Started
     from django_defer.registry import Function
 
 WORKER = "test"

@@ -17,6 +17,7 @@ from django.db.models import Case, F, PositiveSmallIntegerField, When
 
 from django_defer.clock import DatabaseNow
 from django_defer.models import Run
+from django_defer.outcomes import Ended, record
 from django_defer.querysets import RunQuerySet
 from django_defer.signals import emit
 from django_defer.states import WAITING, Reason, State, is_allowed
@@ -101,7 +102,7 @@ def _discard_batch(
         if features.has_select_for_update:
             skip = passing and features.has_select_for_update_skip_locked
             found = found.select_for_update(skip_locked=skip)
-        rows = list(found.values_list("pk", "function", "attempt")[:most])
+        rows = list(found.values_list("pk", "function", "attempt", "slot")[:most])
         move(
             Run.objects.using(using).filter(pk__in=[row[0] for row in rows]),
             UNSTARTED,
@@ -112,7 +113,18 @@ def _discard_batch(
             key=None,
             reason=reason,
         )
-        for run_id, function, attempt in rows:
+        ended = [
+            Ended(
+                run_id=run_id,
+                function=function,
+                state=State.DISCARDED,
+                error=str(reason.label),
+                has_slot=slot is not None,
+            )
+            for run_id, function, _, slot in rows
+        ]
+        record(using, ended)
+        for run_id, function, attempt, _ in rows:
             facts = {"function": function, "attempt": attempt, "error": str(reason.label)}
             tell = partial(emit, "run.discarded", run_id=run_id, **facts)
             transaction.on_commit(tell, using=using, robust=True)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from django_defer.attempts import Started
+    from django_defer.attempt_facts import Started
 
 DATABASE = str(conf.database)
 DATABASES = sorted({"default", DATABASE})

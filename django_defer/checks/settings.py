@@ -115,6 +115,17 @@ def _queues(value: Any) -> str | None:
     return 'a list of names, such as ["mail"], or None for every queue'
 
 
+def _list(value: Any) -> str | None:
+    return (
+        None if isinstance(value, (list, tuple)) else 'a list of dicts: [{"channel": "slack", …}]'
+    )
+
+
+def _address(value: Any) -> str | None:
+    good = isinstance(value, str) and value.startswith(("https://", "http://"))
+    return None if good or value is None else 'an address such as "https://example.com", or None'
+
+
 def _database(value: Any) -> str | None:
     if isinstance(value, str) and value in settings.DATABASES:
         return None
@@ -141,4 +152,8 @@ READERS: Final[dict[str, Reader]] = {
     "KEEP_LAST": _count,
     "LOG_LEVEL": _level,
     "LOG_PRINTS": _flag,
+    "ALERTS": _list,
+    "SITE_URL": _address,
+    "QUEUE_STALLED_AFTER": _positive_duration,
+    "SLOT_MARGIN": _positive_duration,
 }

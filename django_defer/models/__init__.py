@@ -2,6 +2,7 @@
 `states` allow; `sync` alone writes what code owns.
 """
 
+from django_defer.models.alerts import Alert, AlertChannel, AlertDelivery, AlertEvent
 from django_defer.models.attempts import Attempt
 from django_defer.models.clusters import Cluster
 from django_defer.models.definitions import CronDefinition
@@ -10,6 +11,10 @@ from django_defer.models.logs import LogLine, Progress
 from django_defer.models.runs import Run
 
 __all__ = [
+    "Alert",
+    "AlertChannel",
+    "AlertDelivery",
+    "AlertEvent",
     "Attempt",
     "BackgroundFunction",
     "Cluster",

@@ -84,7 +84,7 @@ class _Claims:
         self.noop(1)
         time.sleep(GAP)
         began = time.perf_counter()
-        pairs = []
+        pairs: list[Any] = []
         while not pairs:
             try:
                 pairs = claim("default", "default", self.cluster.pk, ["0.1"], [self.noop.key])

@@ -10,7 +10,7 @@ import pytest
 from django.db import transaction
 
 from django_defer import attempts, transitions
-from django_defer.attempts import Failure
+from django_defer.attempt_facts import Failure
 from django_defer.clock import database_now
 from django_defer.models import Attempt, Run
 from django_defer.reap import reap

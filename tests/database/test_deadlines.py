@@ -16,7 +16,7 @@ from django_defer import (
     transitions,
 )
 from django_defer import executor as executor_module
-from django_defer.attempts import Failure
+from django_defer.attempt_facts import Failure
 from django_defer.clock import DatabaseNow, database_now
 from django_defer.connections import Freshness
 from django_defer.models import BackgroundFunction, CronDefinition, Run

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from django_defer.attempts import Failure
+from django_defer.attempt_facts import Failure
 from django_defer.clock import DatabaseNow, database_now
 from django_defer.models import Attempt, Cluster, Run
 from django_defer.reap import SHUT_DOWN, SILENT, failure_of_exit, reap, take_back

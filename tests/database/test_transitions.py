@@ -12,7 +12,8 @@ from uuid import uuid4
 import pytest
 
 from django_defer import attempts, transitions
-from django_defer.attempts import MAX_LOSSES, Failure, Started
+from django_defer.attempt_facts import Failure, Started
+from django_defer.attempts import MAX_LOSSES
 from django_defer.claims import Claim
 from django_defer.clock import database_now
 from django_defer.models import Attempt, Run

@@ -28,7 +28,6 @@ from django_defer import (
 from django_defer.call_options import CallOptions
 from django_defer.cron import CronSchedule
 from django_defer.decorators import DeferredFunction
-from django_defer.options import LATER
 from django_defer.registry import registry
 from django_defer.schedule_options import ScheduleOptions
 from django_defer.schedules import Every
@@ -155,7 +154,7 @@ def test_every_option_is_read() -> None:
         (
             {"max_duratoin": 1},
             InvalidOption,
-            "unknown option max_duratoin=. Known: atomic, discard",
+            "unknown option max_duratoin=. Known: alert, alert_after, atomic, discard",
         ),
         ({"delay": 1}, InvalidOption, "unknown option delay="),
         ({"timezone": "UTC"}, InvalidOption, "timezone= is about a schedule"),
@@ -170,16 +169,21 @@ def test_a_value_that_cannot_be_meant_is_refused(
     assert len(registry) == 0
 
 
-@pytest.mark.parametrize("option", ["alert"])
-def test_an_option_that_is_not_built_yet_is_refused(option: str) -> None:
-    for decorate in (defer, lambda f, **o: defer.cron(f, "0 8 * * *", **o)):
-        with pytest.raises(InvalidOption, match=f"tests.compute: the option {option}= is not bui"):
-            decorate(compute, **{option: None})
+@pytest.mark.parametrize(
+    ("alert", "read"),
+    [("billing", ("billing",)), (["a", "b"], ("a", "b")), (False, False), (None, None)],
+)
+def test_a_function_names_the_channels_that_are_told_of_it(alert: Any, read: Any) -> None:
+    assert defer(compute, alert=alert).options.alert == read
+
+
+@pytest.mark.parametrize("alert", [True, 5, [""], [5], ""])
+def test_what_names_no_channel_is_refused(alert: Any) -> None:
+    with pytest.raises(
+        InvalidOption, match=r"tests\.compute: alert=.*: write the name of a channel"
+    ):
+        defer(compute, alert=alert)
     assert len(registry) == 0
-
-
-def test_no_option_is_refused_that_the_test_above_does_not_know() -> None:
-    assert {"alert"} == LATER
 
 
 # -- schedules -------------------------------------------------------------------------------------

@@ -32,9 +32,9 @@ retries cron payload_reading querysets
 payload_display clock_changes
 payloads registry models wakeup
 discovery call_options catch_up keys redaction
-deadlines run_facts
+deadlines run_facts outcomes
 options enqueue claims transitions inserts
-fronts
+fronts attempt_facts
 decorators attempts overlaps
 materialise
 failures definition_sync renames attempt_events
@@ -46,6 +46,7 @@ history
 troubles
 status_text explanations subjects
 status_json definition_explanations health
+alerts
 explain_text urls
 bell process django_q2
 board interrupts
