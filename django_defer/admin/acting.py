@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 MOST_AT_ONCE: Final = 1000  # rows an action takes
 MOST_NAMED: Final = 5  # rows a message names
 PREVIEW: Final = "preview"  # posted by the button that shows what would be
+LIVE: Final = "live"  # posted as `preview` by preview.js: only what changes in the form is sent
 ANSWERED: Final = "answered"  # posted with the answer for several rows
 
 
@@ -129,11 +130,19 @@ class ActingAdmin(ReadingAdmin):
             return self.gone(request)
         question = None if verb.refusal(row) else verb.asks([row], request.POST)
         if question is not None and (not question.is_valid() or PREVIEW in request.POST):
+            if request.POST.get(PREVIEW) == LIVE:
+                return self.live_preview(request, question)
             back = self.url_of("change", row)
             context = {"title": verb.label, "subtitle": row, "original": row, "back": back}
             return self.ask(request, question, {**context, "verb": verb, "action": request.path})
         self.apply(request, verb, [row], question)
         return HttpResponseRedirect(self.url_of("change", row))
+
+    def live_preview(self, request: HttpRequest, question: Question) -> HttpResponse:
+        """Return the fields with their errors and the preview, without a page around them."""
+        preview = question.preview() if question.is_valid() else None
+        context = {"question": question, "preview": preview}
+        return TemplateResponse(request, "admin/django_defer/live_preview.html", context)
 
     # -- several rows -------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.forms import Script
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -36,6 +37,9 @@ class CronDefinitionAdmin(ActingAdmin):
     search_fields = ("function__pk", "code_expression", "expression_override")
     sortable_by = ("key", "next_slot", "last_slot")
     ordering = ("function_id",)
+
+    class Media:
+        js = [Script("django_defer/preview.js", defer=True)]
 
     def page(self, request: HttpRequest, row: CronDefinition) -> Page:
         """Return what the page of this definition shows."""
