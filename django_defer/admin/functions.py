@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib import admin
 from django.db.models import Count
+from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from django_defer.admin.acting import ActingAdmin, as_actions
+from django_defer.admin.duration_chart import durations_section
+from django_defer.admin.ended import Ended, ended_of
 from django_defer.admin.filters import QueueFilter, StatusFilter
-from django_defer.admin.latest import (
-    Latest,
-    durations_in_words,
-    latest_of,
-    strip,
-    success_in_words,
-)
+from django_defer.admin.latest import Latest, latest_of, strip, success_in_words
 from django_defer.admin.mirrors import pause_facts, show_schedule, status_badge
 from django_defer.admin.pages import Page, Section, Table
 from django_defer.admin.rendering import (
@@ -32,10 +29,12 @@ from django_defer.admin.rendering import (
 )
 from django_defer.admin.verbs import PAUSE, RESUME, RUN_NOW
 from django_defer.models import BackgroundFunction, CronDefinition, Run
-from django_defer.states import ACTIVE, UNFINISHED
+from django_defer.states import ACTIVE, UNFINISHED, State
 from django_defer.wording import EMPTY, orphaned_in_words, pause_in_words, relative, show_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from django.http import HttpRequest
 
 LATEST_RUNS: Final = 10
@@ -48,10 +47,9 @@ class BackgroundFunctionAdmin(ActingAdmin):
     actions = as_actions(verbs)
     list_display = (
         "key",
-        "status",
+        "status_and_unfinished",
         "last_runs",
         "success_and_duration",
-        "unfinished",
         "last_failure",
         "schedule",
     )
@@ -79,19 +77,14 @@ class BackgroundFunctionAdmin(ActingAdmin):
             row.shown_definition = by_key.get(row.key)
 
     @admin.display(description=gettext_lazy("status"))
-    def status(self, row: BackgroundFunction) -> str:
-        """Active, paused, not in the code."""
-        return status_badge(row)
-
-    @admin.display(description=gettext_lazy("unfinished"))
-    def unfinished(self, row: Any) -> str:
-        """How many runs wait, and how many are claimed or running."""
+    def status_and_unfinished(self, row: Any) -> str:
+        """Active, paused, not in the code; how many runs wait, and how many are in hand."""
         waiting, running = row.shown_counts
-        words = [
+        return stack(
+            status_badge(row),
             _("%(n)s waiting") % {"n": f"{waiting:,}"} if waiting else "",
             _("%(n)s running") % {"n": f"{running:,}"} if running else "",
-        ]
-        return stack(*words)
+        )
 
     @admin.display(description=gettext_lazy("last runs"))
     def last_runs(self, row: Any) -> str:
@@ -129,7 +122,16 @@ def place_of(row: BackgroundFunction) -> str:
 
 
 def count_unfinished(keys: list[str]) -> dict[str, tuple[int, int]]:
-    """Return how many runs of each function wait, and how many are active.
+    """Return how many runs of each function wait, and how many are active."""
+    counts: dict[str, tuple[int, int]] = {}
+    for key, state, n in _unfinished(keys):
+        waiting, active = counts.get(key, (0, 0))
+        counts[key] = (waiting, active + n) if state in ACTIVE else (waiting + n, active)
+    return counts
+
+
+def _unfinished(keys: list[str]) -> Iterable[tuple[str, str, int]]:
+    """Yield function, state and how many there are.
 
     A state at a time: each has a partial index, which a query for all of them would not use.
     """
@@ -138,37 +140,37 @@ def count_unfinished(keys: list[str]) -> dict[str, tuple[int, int]]:
         runs.in_state(state).values_list("function", "state").annotate(n=Count("pk"))
         for state in UNFINISHED
     )
-    rows = first.union(*others, all=True)
-    counts: dict[str, tuple[int, int]] = {}
-    for key, state, n in rows:
-        waiting, active = counts.get(key, (0, 0))
-        counts[key] = (waiting, active + n) if state in ACTIVE else (waiting + n, active)
-    return counts
+    return first.union(*others, all=True)
 
 
 def function_page(row: BackgroundFunction, links: Links) -> Page:
     """Return the page of a function."""
     definition = CronDefinition.objects.filter(function=row.key).first()
-    sentences = [orphaned_in_words(row), pause_in_words(row), _counts_in_words(row)]
+    counts = {State(state): n for _key, state, n in _unfinished([row.key])}
+    latest, found = latest_of([row.key]).get(row.key, Latest()), ended_of(row.key)
+    facts = _facts(row, definition, links) + _now(row, counts, latest, found, links)
+    sentences = [orphaned_in_words(row), pause_in_words(row), _counts_in_words(counts)]
     return Page(
         title=row.key,
         badge=status_badge(row),
         sentences=[sentence for sentence in sentences if sentence],
         sections=[
-            Section(title=_("Function"), facts=_facts(row, definition, links), is_half=True),
+            Section(title=_("Function"), facts=facts, is_half=True),
             Section(title=_("Options"), facts=_options(row), is_half=True),
             Section(title=_("Pause"), facts=pause_facts(row)),
+            durations_section(row, found, links),
             Section(
                 title=_("Latest runs"),
-                table=_latest(row, links),
+                table=_table_of(latest.runs[:LATEST_RUNS], links),
                 text=links.to_list(Run, _("All runs of this function"), function=row.key),
             ),
         ],
     )
 
 
-def _counts_in_words(row: BackgroundFunction) -> str:
-    waiting, running = count_unfinished([row.key]).get(row.key, (0, 0))
+def _counts_in_words(counts: dict[State, int]) -> str:
+    running = sum(n for state, n in counts.items() if state in ACTIVE)
+    waiting = sum(counts.values()) - running
     if not (waiting or running):
         return _("Nothing of it waits or runs.")
     return _("%(waiting)s waiting, %(running)s running.") % {
@@ -180,33 +182,62 @@ def _counts_in_words(row: BackgroundFunction) -> str:
 def _facts(
     row: BackgroundFunction, definition: CronDefinition | None, links: Links
 ) -> list[tuple[Any, Any]]:
-    latest = latest_of([row.key]).get(row.key, Latest())
+    """Return what the code says of it."""
     schedule = ""
     if definition is not None:
         schedule = links.to(CronDefinition, definition.pk, show_schedule(definition))
     return [
         (_("Key"), code(row.key)),
+        (_("Formerly"), ", ".join(map(str, row.former_keys))),
         (_("Cron definition"), schedule),
         (_("Queue"), row.queue),
         (_("Defined in"), place_of(row)),
-        (_("Last runs"), strip(latest, links, now()) if latest.runs else ""),
-        (_("Succeeded"), success_in_words(latest)),
-        (_("Takes"), durations_in_words(latest)),
         (_("Synced"), show_instant(row.synced_at) if row.synced_at else ""),
     ]
 
 
-def _options(row: BackgroundFunction) -> list[tuple[Any, Any]]:
-    """Return the options as registered, under the names that code gives them."""
-    words = {True: _("yes"), False: _("no")}
+def _now(
+    row: BackgroundFunction, counts: dict[State, int], latest: Latest, found: Ended, links: Links
+) -> list[tuple[Any, Any]]:
+    """Return how it is doing."""
+    unfinished = (
+        links.to_list(Run, f"{counts[state]:,} {state.label}", function=row.key, state=state)
+        for state in State
+        if state in counts
+    )
     return [
-        (name, words[value] if isinstance(value, bool) else str(value))
-        for name, value in row.options.items()
+        (_("Not finished"), format_html_join(", ", "{}", ((each,) for each in unfinished))),
+        (_("Last runs"), strip(latest, links, now()) if latest.runs else ""),
+        (_("Succeeded"), success_in_words(latest)),
+        (_("Last failure"), _last_failure(Latest(found.runs), links)),
     ]
 
 
-def _latest(row: BackgroundFunction, links: Links) -> Table:
-    runs = Run.objects.filter(function=row.key).defer("args", "result", "metadata")
+def _last_failure(latest: Latest, links: Links) -> str:
+    """Return when it failed last and with what; or among how many it did not."""
+    run = latest.last_failure
+    if run is not None and run.finished_at is not None:
+        when = links.to(Run, run.pk, relative(run.finished_at, now()))
+        return format_html("{} {}", when, run.error_class)
+    count = len(latest.runs)
+    text = ngettext("None; one run has ended", "None of the latest %(n)s that ended", count)
+    return text % {"n": count} if count else ""
+
+
+def _options(row: BackgroundFunction) -> list[tuple[Any, Any]]:
+    """Return the options as registered, under the names that code gives them."""
+    return [(name, _option(value)) for name, value in row.options.items()]
+
+
+def _option(value: Any) -> str:
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {each}" for key, each in value.items())
+    return str(value)
+
+
+def _table_of(runs: Sequence[Run], links: Links) -> Table:
     at = now()
     return Table(
         headings=(_("Run"), _("Label"), _("State"), _("Enqueued"), _("Took")),
@@ -218,6 +249,6 @@ def _latest(row: BackgroundFunction, links: Links) -> Table:
                 show_instant(run.enqueued_at, beside=at),
                 show_duration(run.duration),
             ]
-            for run in runs.order_by("-id")[:LATEST_RUNS]
+            for run in runs
         ],
     )
