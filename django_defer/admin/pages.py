@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 
@@ -40,6 +41,16 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """That the page refreshes itself: how often, and when it was made."""
+
+    seconds: float
+    now: datetime
+    updated: str
+    zone: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """The page of one row."""
 
@@ -48,6 +59,7 @@ class Page:
     badge: Any = ""
     sentences: Sequence[Any] = ()
     sections: Sequence[Section] = ()
+    live: Live | None = None  # None: it will not change by itself
 
     @property
     def shown_sections(self) -> list[Section]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from django.utils.translation import gettext_lazy
 
 from django_defer.admin.attempt_timeline import timeline
 from django_defer.admin.data import show_arguments, show_value
-from django_defer.admin.pages import Page, Section, Table
+from django_defer.admin.pages import Live, Page, Section, Table
 from django_defer.admin.rendering import (
     Links,
     badge,
@@ -25,6 +26,7 @@ from django_defer.admin.rendering import (
 )
 from django_defer.admin.run_log import log_section, progress_section
 from django_defer.admin.sentences import children_in_words
+from django_defer.admin.tracebacks import show_traceback
 from django_defer.explanations import state_in_words
 from django_defer.models import Attempt, BackgroundFunction, CronDefinition, Run
 from django_defer.run_facts import (
@@ -34,13 +36,16 @@ from django_defer.run_facts import (
     missed_in_words,
 )
 from django_defer.states import Outcome, State
-from django_defer.wording import EMPTY, show_duration, slot_in_words
+from django_defer.wording import EMPTY, as_text, show_duration, slot_in_words, zone_name
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 MOST_ATTEMPTS: Final = 50  # the latest ones
 MOST_RERUNS: Final = 10
+REFRESH_SECONDS: Final = 2  # as often as workers write log lines
+IDLE_SECONDS: Final = 10
+SETTLED: Final = timedelta(seconds=6)  # after its end: its last log lines come later than that
 HIDDEN: Final = gettext_lazy("Hidden: you may not view arguments and results of runs.")
 
 
@@ -69,7 +74,18 @@ def run_page(run: Run, links: Links, *, may_see_data: bool) -> Page:
             ),
             log_section(run),
         ],
+        live=_live(run, at),
     )
+
+
+def _live(run: Run, at: datetime) -> Live | None:
+    """Say how soon something may have changed; None: nothing will, not even the last log lines."""
+    is_waiting = run.state in (State.SCHEDULED, State.PARKED)
+    seconds = IDLE_SECONDS if is_waiting else REFRESH_SECONDS
+    if run.is_finished and (not run.finished_at or at - run.finished_at > SETTLED):
+        return None
+    updated = as_text(at).split(" ")[1]
+    return Live(seconds=seconds, now=at, updated=updated, zone=zone_name())
 
 
 def _error(run: Run, attempts: list[Attempt]) -> Section:
@@ -77,7 +93,7 @@ def _error(run: Run, attempts: list[Attempt]) -> Section:
     title = _("Error") if run.is_finished else _("Error of the last attempt")
     text = run.error or run.error_message
     if text and attempts and attempts[-1].traceback:
-        text = attempts[-1].traceback.rstrip()
+        return Section(title=title, text=show_traceback(attempts[-1].traceback.rstrip()))
     return Section(title=title, text=block(text) if text else "")
 
 
@@ -212,7 +228,7 @@ def _attempt_error(attempt: Attempt) -> str:
     return format_html(
         '<details class="defer-details"><summary>{}</summary>{}</details>',
         error,
-        block(attempt.traceback),
+        show_traceback(attempt.traceback),
     )
 
 

@@ -251,7 +251,7 @@ def test_it_follows_the_dark_mode(admin_page: Page) -> None:
 
 
 def test_without_javascript_it_is_a_page_to_read(admin_page: Page, context: BrowserContext) -> None:
-    context.route("**/dashboard.js", lambda route: route.fulfill(status=200, body=""))
+    context.route("**/live.js", lambda route: route.fulfill(status=200, body=""))
     admin_page.goto(DASHBOARD)
     assert not admin_page.locator("#defer-live button").is_visible()
     assert admin_page.locator("#defer-updated").is_visible()

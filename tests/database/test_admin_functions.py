@@ -52,8 +52,8 @@ def test_the_page_of_a_function_leads_to_what_is_not_finished(admin_client: Clie
     for state in (State.QUEUED, State.QUEUED, State.PARKED, State.RUNNING):
         make_run(state=state)
     page = read(admin_client, "backgroundfunction", row)
-    for state, text in (("queued", "2 queued"), ("parked", "1 parked"), ("running", "1 running")):
-        assert f'/run/?function=testapp.add&amp;state={state}">{text}</a>' in page
+    for name, text in (("queued", "2 queued"), ("parked", "1 parked"), ("running", "1 running")):
+        assert f'/run/?function=testapp.add&amp;state={name}">{text}</a>' in page
 
 
 def test_the_page_of_a_function_names_its_last_failure(admin_client: Client) -> None:

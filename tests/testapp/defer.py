@@ -684,6 +684,20 @@ def talk(
         talk_log.info(last)
 
 
+@defer(retry=False)
+def talk_in_steps(directory: str, steps: int, lines: int = 1) -> str:
+    """Log and show progress in steps; each begins when there is a file of its number."""
+    run = current_run()
+    assert run is not None
+    for step in range(1, steps + 1):
+        _wait_for_file(f"{directory}/{step}")
+        for n in range(lines):
+            talk_log.info("step %s, line %s", step, n + 1)
+        run.progress(step, steps, f"at step {step}")
+    _wait_for_file(f"{directory}/end")
+    return "all steps"
+
+
 @defer(retry=False, atomic=True, max_duration="20s")
 def talk_atomically(text: str, until_file: str = "") -> None:
     """Write a row, and say so, in a transaction that stays open until there is such a file."""

@@ -1,23 +1,26 @@
-/* Keeps the dashboard fresh: fetches the same page and carries over what differs, in place. So the
-   scroll position, the focus and open details stay. It waits while the tab is hidden, while text
-   is selected or a field is in use, and while the person has paused it. */
+/* Keeps a page fresh, the dashboard or that of a run: fetches the same page and carries over what
+   differs, in place. So the scroll position, the focus and open details stay. It waits while the tab
+   is hidden, while text is selected, a field is in use, a form is open or the pointer is on a button
+   that may change, and while the person has paused it. It ends with what it shows: a page that comes
+   without #defer-live will not change any more. */
 (function () {
     "use strict";
 
     const live = document.getElementById("defer-live");
-    const page = document.getElementById("defer-dashboard");
-    if (!live || !page) {
+    const page = live && document.getElementById(live.dataset.part);
+    if (!page) {
         return;
     }
     const words = live.dataset;
     const state = live.querySelector(".defer-live-state");
     const button = live.querySelector("button");
-    const pace = Number(words.seconds) * 1000;
+    let pace = Number(words.seconds) * 1000;
     const slowest = 60000;
     let timer = null;
     let failures = 0;
     let isPaused = false;
     let isFetching = false;
+    let isOver = false;
 
     function say(kind) {
         const text = words[kind];
@@ -29,7 +32,7 @@
 
     function plan(wait) {
         clearTimeout(timer);
-        timer = isPaused || document.visibilityState === "hidden" ? null : setTimeout(refresh, wait);
+        timer = isPaused || isOver || document.visibilityState === "hidden" ? null : setTimeout(refresh, wait);
     }
 
     /* Whether the person is in the middle of something that a change would spoil. */
@@ -38,8 +41,13 @@
         if (selection && !selection.isCollapsed && page.contains(selection.anchorNode)) {
             return true;
         }
+        if (page.querySelector("details.defer-ask[open], .defer-verbs form:hover")) {
+            return true;
+        }
         const focused = document.activeElement;
-        return Boolean(focused && focused.matches("input, select, textarea, [contenteditable]"));
+        return Boolean(
+            focused && focused.matches("input:not([type=submit]), select, textarea, [contenteditable]")
+        );
     }
 
     async function refresh() {
@@ -73,7 +81,7 @@
                 say("waiting");
                 wait = 1000;
             } else if (carryOver(found)) {
-                say("live");
+                say(isOver ? "over" : "live");
                 /* A slow server is asked less often: it has other work. */
                 wait = Math.min(slowest, Math.max(pace, 10 * (performance.now() - begin)));
             } else {
@@ -92,19 +100,24 @@
         }
     }
 
-    /* Return whether it was the dashboard that came. */
+    /* Return whether it was this page that came. */
     function carryOver(found) {
-        const fresh = found.getElementById("defer-dashboard");
-        const updated = found.getElementById("defer-updated");
-        if (!fresh || !updated) {
+        const fresh = found.getElementById(page.id);
+        if (!fresh) {
             return false;
         }
+        const updated = found.getElementById("defer-updated");
+        isOver = !updated;
+        button.hidden = isOver;
         const focused = document.activeElement;
         morph(page, fresh);
         if (focused !== document.activeElement && page.contains(focused)) {
             focused.focus({preventScroll: true}); /* it was in a row that moved */
         }
-        morph(document.getElementById("defer-updated"), updated);
+        if (updated) {
+            pace = Number(found.getElementById("defer-live").dataset.seconds) * 1000;
+            morph(document.getElementById("defer-updated"), updated);
+        }
         return true;
     }
 
@@ -201,7 +214,7 @@
     }
 
     document.addEventListener("visibilitychange", function () {
-        if (document.visibilityState === "hidden" || isPaused) {
+        if (document.visibilityState === "hidden" || isPaused || isOver) {
             clearTimeout(timer);
         } else {
             refresh();
