@@ -55,6 +55,7 @@ if os.environ.get("DEFER_TEST_DJANGO_Q"):
     Q_CLUSTER = {"name": "theirs", "orm": "default", "workers": 1, "timeout": 60, "retry": 120}
 
 MIDDLEWARE = [
+    "tests.strict_policy.strict_policy",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

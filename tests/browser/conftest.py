@@ -82,11 +82,22 @@ def page(context: BrowserContext) -> Iterator[Page]:
 
 
 @pytest.fixture
-def admin_page(
-    page: Page, context: BrowserContext, live_server: LiveServer, admin_user: User, client: Client
-) -> Page:
+def logged_in(
+    context: BrowserContext, live_server: LiveServer, admin_user: User, client: Client
+) -> BrowserContext:
+    """The profile, logged in to the admin as the superuser `admin`."""
+    log_in(context, live_server, client, admin_user)
+    return context
+
+
+@pytest.fixture
+def admin_page(page: Page, logged_in: BrowserContext) -> Page:
     """A page logged in to the admin as the superuser `admin`."""
-    client.force_login(admin_user)
+    return page
+
+
+def log_in(context: BrowserContext, live_server: LiveServer, client: Client, user: User) -> None:
+    """Give a profile the session of this person."""
+    client.force_login(user)
     cookie = client.cookies["sessionid"]
     context.add_cookies([{"name": "sessionid", "value": cookie.value, "url": live_server.url}])
-    return page
