@@ -31,6 +31,14 @@ help: ## list the targets
 	$(bin)/python -m pip install --quiet --group dev
 	touch $@
 
+# axe-core, which finds faults of accessibility. npm compares what it fetches with the hash in the
+# lock file and writes this file last: a fetch that broke off is begun anew.
+axe := tests/browser/node_modules/.package-lock.json
+$(axe): tests/browser/package.json tests/browser/package-lock.json
+	@command -v npm >/dev/null || { echo 'npm fetches axe-core: install nodejs and npm' >&2; exit 1; }
+	npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $@
+
 # -- using it --------------------------------------------------------------------------------------
 
 demo: .venv/installed ## a marketplace with a worker; DEMO_ARGS=--once does it once and exits
@@ -55,7 +63,7 @@ test-sqlite: .venv/installed-dev ## tests with a database, on SQLite
 test-postgres: .venv/installed-dev ## the same on PostgreSQL: PGHOST's, else a private server
 	DEFER_TEST_DATABASE=postgres $(pytest) $(on_databases)
 
-browser: .venv/installed-dev ## the admin in Chromium
+browser: .venv/installed-dev $(axe) ## the admin in Chromium, and its accessibility
 	$(pytest) tests/browser
 
 matrix: .venv/installed-dev ## unit and database tests on each Python and Django supported
@@ -76,5 +84,6 @@ docs: .venv/installed-dev ## build the documentation; a warning is an error
 	$(bin)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
 
 clean: ## remove what was built and installed here
-	rm -rf .venv .venvs .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist docs/_build
+	rm -rf .venv .venvs .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist docs/_build \
+		tests/browser/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
