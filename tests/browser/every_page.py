@@ -250,6 +250,7 @@ def _questions(paths: dict[str, str]) -> dict[str, Visit]:
         "override previewed": Visit(
             definition, (override, weekdays, partial(press, name="Preview"))
         ),
+        "override typed": Visit(definition, (override, weekdays, _see_preview)),
         "pause": Visit(definition, (partial(unfold, verb="Pause"),)),
         "pause refused": Visit(
             definition,
@@ -282,6 +283,10 @@ def _questions(paths: dict[str, str]) -> dict[str, Visit]:
         "failed run, opened": Visit(paths["failed run"], (open_all,)),
         "dashboard, opened": Visit("", (open_all,)),
     }
+
+
+def _see_preview(page: Page) -> None:
+    page.locator("details[open] .defer-preview tbody tr").first.wait_for()
 
 
 def _cancel_finished(page: Page) -> None:

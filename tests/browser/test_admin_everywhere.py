@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.contrib.admin import site
 
 from django_defer.models import CronDefinition, Queue, Run
 from tests.admin_rows import ago, log_in_with, make_run
@@ -64,6 +65,14 @@ def test_a_page_that_breaks_the_policy_is_found_out(logged_in: BrowserContext) -
 def visits(admin_user: User) -> dict[str, Visit]:
     """All pages."""
     return every_page()
+
+
+def test_no_model_of_the_admin_is_left_out(visits: dict[str, Visit]) -> None:
+    ours = [model for model in site._registry if model._meta.app_label == "django_defer"]
+    paths = [visit.path for visit in visits.values()]
+    for name in [str(model._meta.model_name) for model in ours]:
+        assert f"{name}/" in paths
+        assert any(path.startswith(f"{name}/") and path.endswith("/change/") for path in paths)
 
 
 def verbs_shown(page: Page, visits: dict[str, Visit]) -> dict[str, list[str]]:
