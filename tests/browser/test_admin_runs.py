@@ -19,6 +19,8 @@ from django_defer.states import State
 from tests.admin_rows import make_run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from playwright.sync_api import BrowserContext, Page, Route
 
 LIST = "/admin/django_defer/run/"
@@ -27,13 +29,15 @@ NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
-def strict_policy(context: BrowserContext) -> None:
+def strict_policy(context: BrowserContext) -> Iterator[None]:
     def add_policy(route: Route) -> None:
         response = route.fetch(max_redirects=0)
         headers = {**response.headers, "content-security-policy": STRICT}
         route.fulfill(response=response, headers=headers)
 
-    context.route("**/admin/**", add_policy)
+    context.route("**/admin/django_defer/**", add_policy)
+    yield
+    context.unroute_all(behavior="ignoreErrors")
 
 
 @pytest.fixture
