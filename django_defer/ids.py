@@ -43,3 +43,8 @@ def first_uuid7_of(instant: datetime) -> UUID:
     """Return the least UUIDv7 that can be made at this instant (an aware datetime)."""
     milliseconds = (instant - EPOCH) // timedelta(milliseconds=1)
     return UUID(int=max(0, milliseconds) << 80 | 7 << 76 | 2 << 62)
+
+
+def instant_of(key: UUID) -> datetime:
+    """Return when a UUIDv7 was made, to the millisecond."""
+    return EPOCH + timedelta(milliseconds=key.int >> 80)

@@ -204,6 +204,16 @@ def fill(state: State, count: int = 5000, **columns: str) -> None:
         cursor.execute(f"ANALYZE {Run._meta.db_table}")
 
 
+def uuid7_sql(instant: str) -> str:
+    """Return SQL that makes an id of an instant, which is SQL too; they may differ in `n`."""
+    milliseconds = f"CAST(extract(epoch FROM {instant}) * 1000 AS bigint)"
+    random = "md5(CAST(n AS text))"
+    return (
+        f"CAST(lpad(to_hex({milliseconds}), 12, '0') || '7' || substr({random}, 1, 3) "
+        f"|| '8' || substr({random}, 4, 15) AS uuid)"
+    )
+
+
 def plan_of(sql: str, values: Any = None) -> str:
     """Return how PostgreSQL would execute a statement."""
     with database().cursor() as cursor:

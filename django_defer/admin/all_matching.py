@@ -15,6 +15,8 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import BadRequest, ValidationError
 from django.utils.translation import gettext as _
 
+from django_defer.admin.counting import count_up_to
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 ACROSS: Final = "select_across"  # Django posts it as "1" for all rows that match
 BATCH: Final = 100  # rows fetched at once
 SECONDS: Final = 10.0  # that a request works
-MOST_COUNTED: Final = 10_000
+MOST_COUNTED: Final = 10_000  # rows; more are estimated
 POSTED: Final = "matching-"  # begins the names of what is posted along, from page to page
 
 
@@ -52,7 +54,8 @@ class AllMatching:
         is_answered = answered in self.request.POST
         question = self.verb.asks(list(self.rows[:2]), self.request.POST if is_answered else None)
         if not is_answered or (question is not None and not question.is_valid()):
-            self.until = self.rows.values_list("pk", flat=True).last()
+            all_rows = self.admin.get_queryset(self.request).order_by("pk")
+            self.until = all_rows.values_list("pk", flat=True).last()
             return self._page(question)
         self._read()
         if not self._work(question):
@@ -112,8 +115,12 @@ class AllMatching:
     def _page(self, question: Question | None, *, is_begun: bool = False) -> HttpResponse:
         """Return the question, how many it is about, and what to press."""
         opts, here = self.admin.opts, self.request.get_full_path()
-        count = self._left()[: MOST_COUNTED + 1].count() if self.until is not None else 0
-        shown = f"{MOST_COUNTED:,}+" if count > MOST_COUNTED else f"{count:,}"
+        shown = "0" if self.until is None else count_up_to(MOST_COUNTED, self._left()).words
+        filters = [
+            (name, value)
+            for name, value in self.request.GET.items()
+            if value and not name.startswith(self.admin.not_filters)
+        ]
         context = {
             "title": f"{self.verb.label}: {shown} {opts.verbose_name_plural}",
             "original": self.verb.label,
@@ -131,7 +138,7 @@ class AllMatching:
             },
             "done": f"{self.done:,}",
             "refused": f"{self.refused:,}" if self.refused else "",
-            "filters": [(name, value) for name, value in self.request.GET.items() if value],
+            "filters": filters,
             "back": here,
             "action": here,
         }

@@ -49,6 +49,7 @@ class ReadingAdmin(Base):
     show_facets = admin.ShowFacets.NEVER  # so would these
     object_history_template = "admin/django_defer/object_history.html"
     may_be_gone: StrOrPromise = ""  # why a row may not be there any more
+    not_filters: tuple[str, ...] = ("find_",)  # begin the names of what is not about the rows
 
     class Media:
         css = {"all": ["django_defer/admin.css"]}
@@ -97,7 +98,8 @@ class ReadingAdmin(Base):
         """
         for each in self.get_list_filter(request):
             if isinstance(each, type) and issubclass(each, admin.SimpleListFilter):
-                if lookup == each.parameter_name:
+                one: list[str | None] = [each.parameter_name]
+                if lookup in (each.parameters() if hasattr(each, "parameters") else one):
                     return True
                 continue
             field = each[0] if isinstance(each, tuple) else str(each)

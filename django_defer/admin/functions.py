@@ -11,9 +11,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from django_defer.admin.acting import ActingAdmin, as_actions
+from django_defer.admin.choice_filters import QueueFilter
 from django_defer.admin.duration_chart import durations_section
 from django_defer.admin.ended import Ended, ended_of
-from django_defer.admin.filters import QueueFilter, StatusFilter
+from django_defer.admin.filters import StatusFilter
 from django_defer.admin.latest import Latest, latest_of, strip, success_in_words
 from django_defer.admin.mirrors import pause_facts, show_schedule, status_badge
 from django_defer.admin.pages import Page, Section, Table

@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin
-from django.contrib.admin.views.main import ChangeList
 from django.utils.html import format_html
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from django_defer.admin import filters
 from django_defer.admin.acting import ActingAdmin, as_actions
-from django_defer.admin.base import ReadingChangeList
+from django_defer.admin.choice_filters import (
+    DefinitionFilter,
+    ErrorFilter,
+    FunctionFilter,
+    QueueFilter,
+)
+from django_defer.admin.reading import Reach
 from django_defer.admin.rendering import (
     code,
     now,
@@ -23,8 +28,10 @@ from django_defer.admin.rendering import (
     stack_instant,
     state_badge,
 )
+from django_defer.admin.run_list import CURSORS, RunChangeList
 from django_defer.admin.run_page import run_page
-from django_defer.admin.search import MOST_COUNTED, MOST_SEARCHED, BoundedPaginator, search_runs
+from django_defer.admin.search import MOST_SEARCHED, search_runs
+from django_defer.admin.time_filter import EnqueuedFilter
 from django_defer.admin.verbs import ABORT, CANCEL, RERUN, RESCHEDULE
 from django_defer.models import BackgroundFunction, Run
 from django_defer.run_facts import attempts_in_words
@@ -32,23 +39,12 @@ from django_defer.states import WAITING, State
 from django_defer.wording import show_duration
 
 if TYPE_CHECKING:
+    from django.contrib.admin.views.main import ChangeList
     from django.db.models import QuerySet
     from django.http import HttpRequest
 
     from django_defer.admin.pages import Page
     from django_defer.querysets import RunQuerySet
-
-LARGE = ("args", "result", "metadata", "error_message")  # columns that the list does not show
-
-
-class RunChangeList(ReadingChangeList):
-    """Leaves what may be large in the database."""
-
-    def get_queryset(
-        self, request: HttpRequest, exclude_parameters: list[str | None] | None = None
-    ) -> QuerySet[Any]:
-        """Return the rows of the list."""
-        return super().get_queryset(request, exclude_parameters).defer(*LARGE)
 
 
 class RunAdmin(ActingAdmin):
@@ -68,27 +64,28 @@ class RunAdmin(ActingAdmin):
     list_display_links = ("run_id",)
     list_filter = (
         filters.StateFilter,
-        filters.EnqueuedFilter,
+        EnqueuedFilter,
         filters.TroubleFilter,
-        filters.ErrorFilter,
-        filters.FunctionFilter,
-        filters.DefinitionFilter,
+        ErrorFilter,
+        FunctionFilter,
+        DefinitionFilter,
         filters.ParentFilter,
         filters.OriginFilter,
-        filters.QueueFilter,
+        QueueFilter,
     )
     search_fields = ("pk",)  # makes the box appear; `get_search_results` does the work
     search_help_text = format_lazy(
         _(
-            "An id, its beginning or its last 8 digits; a pair of metadata as key:value; or a part "
-            "of the function, label or error (in the newest {n} runs)."
+            "An id, its beginning (6 digits or more) or its last 8 digits; a pair of metadata as "
+            "key:value; or a part of the function, the label, the text of an error or its class "
+            "(in the newest {n} runs, or in those of the function and time that are chosen)."
         ),
         n=f"{MOST_SEARCHED:,}",
     )
     ordering = ("-id",)
     sortable_by = ()
-    paginator = BoundedPaginator
     list_per_page = 50
+    not_filters = (*ActingAdmin.not_filters, *CURSORS)
     may_be_gone = _("Finished runs are pruned after a while.")
 
     def page(self, request: HttpRequest, row: Run) -> Page:
@@ -110,13 +107,19 @@ class RunAdmin(ActingAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         """Search by id or text, within bounds."""
-        return search_runs(cast("RunQuerySet", queryset), search_term), False
+        runs = cast("RunQuerySet", queryset)
+        return search_runs(runs, search_term, lambda: self._in_order(request)), False
 
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> Any:
-        """Say at how many rows the list ends."""
-        return super().changelist_view(request, {"most": MOST_COUNTED, **(extra_context or {})})
+    def _in_order(self, request: HttpRequest) -> RunQuerySet:
+        """Return what the filters keep whose index has the order of the list."""
+        runs = cast("RunQuerySet", self.get_queryset(request))
+        params = dict(request.GET.lists())
+        for each in self.get_list_filter(request):
+            if isinstance(each, type) and issubclass(each, filters.RunFilter):
+                spec = each(request, params, Run, self)
+                if spec.reach is Reach.ORDERED:
+                    runs = cast("RunQuerySet", spec.queryset(request, runs))
+        return runs
 
     @admin.display(description=_("run"))
     def run_id(self, run: Run) -> str:

@@ -1,48 +1,41 @@
-"""Searching and counting runs without reading a table of millions.
+"""Searching runs without reading a table of millions.
 
 An id is found through the primary key, wherever it is, and a pair of metadata through its index.
-Text is looked for in the newest runs only (on SQLite, pairs too), and a list counts up to a limit:
-both say so on the page.
+Text is looked for in the newest runs only (on SQLite, pairs too), as the page says: in the newest
+of a function or a time where these are filtered by.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from django.core.paginator import Paginator
 from django.db import connections
 from django.db.models import Q
-from django.utils.functional import cached_property
 
+from django_defer.admin.reading import Reach, Reading
 from django_defer.admin.rendering import SHORT_ID
 from django_defer.metadata import LONGEST_KEY
 from django_defer.querysets import HasPair
 
 if TYPE_CHECKING:
-    from django.db.models import QuerySet
+    from collections.abc import Callable
 
     from django_defer.querysets import RunQuerySet
 
-MOST_COUNTED: Final = 10_000  # rows
 MOST_SEARCHED: Final = 50_000  # runs, the newest
 SHORTEST_PREFIX: Final = 6  # hexadecimal digits
 _HEX: Final = re.compile(r"[0-9a-f]+")
 
 
-class BoundedPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts at most MOST_COUNTED rows; what lies behind is reached by filters and search."""
+def search_runs(
+    runs: RunQuerySet, text: str, in_order: Callable[[], RunQuerySet] | None = None
+) -> RunQuerySet:
+    """Return the runs with this id, prefix or end of an id, pair of metadata, or text in them.
 
-    @cached_property
-    def count(self) -> int:
-        """Return how many rows there are, or the limit."""
-        rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
-        return rows.order_by()[:MOST_COUNTED].count()
-
-
-def search_runs(runs: RunQuerySet, text: str) -> RunQuerySet:
-    """Return the runs with this id, prefix or end of an id, pair of metadata, or text in them."""
+    `in_order` returns those runs, out of which `runs` are, whose newest are quickly found.
+    """
     text = text.strip().replace("\x00", "")
     if not text:
         return runs
@@ -52,9 +45,12 @@ def search_runs(runs: RunQuerySet, text: str) -> RunQuerySet:
             return runs.filter(pk=UUID(digits))
         if len(digits) >= SHORTEST_PREFIX and (found := runs.with_id_beginning(digits)).exists():
             return found
-    if (pairs := pairs_in(text)) and (found := _by_metadata(runs, pairs)).exists():
-        return found
-    return _newest(runs).filter(_contains(text, digits))
+    near = in_order() if in_order is not None else runs
+    if pairs := pairs_in(text):
+        found = _by_metadata(runs, pairs, near)
+        if Reading(found.only("pk"), near, Reach.INDEXED).older(1).rows:
+            return found
+    return _newest(runs, near).filter(_contains(text, digits))
 
 
 def pairs_in(text: str) -> list[tuple[str, str]]:
@@ -67,19 +63,19 @@ def pairs_in(text: str) -> list[tuple[str, str]]:
     return list(pairs)
 
 
-def _by_metadata(runs: RunQuerySet, pairs: list[tuple[str, str]]) -> RunQuerySet:
+def _by_metadata(runs: RunQuerySet, pairs: list[tuple[str, str]], near: RunQuerySet) -> RunQuerySet:
     """Return the runs with one of these pairs, of the newest ones where no index finds them."""
     if connections[runs.db].vendor != "postgresql":
-        runs = _newest(runs)
+        runs = _newest(runs, near)
     matches = Q()
     for pair in pairs:
         matches |= Q(HasPair(*pair))
     return runs.filter(matches)
 
 
-def _newest(runs: RunQuerySet) -> RunQuerySet:
-    """Leave out what is older than the newest MOST_SEARCHED runs of the set."""
-    ids = runs.order_by("-pk").values_list("pk", flat=True)
+def _newest(runs: RunQuerySet, near: RunQuerySet) -> RunQuerySet:
+    """Leave out what is older than the newest MOST_SEARCHED of the runs that are quickly found."""
+    ids = near.order_by("-pk").values_list("pk", flat=True)
     oldest = ids[MOST_SEARCHED : MOST_SEARCHED + 1].first()
     return runs.filter(pk__gt=oldest) if oldest else runs
 

@@ -80,11 +80,11 @@ def test_the_list_takes_the_same_number_of_queries_for_any_number_of_rows(
 ) -> None:
     parent = make_finished()
     make_retrying(parent=parent, root=parent)
-    with django_assert_num_queries(9):
+    with django_assert_num_queries(8):
         read(admin_client, LIST)
     for number in range(20):
         make_retrying(label=str(number), parent=make_finished(), root=parent)
-    with django_assert_num_queries(9):
+    with django_assert_num_queries(8):
         read(admin_client, LIST)
 
 
@@ -92,18 +92,6 @@ def test_the_list_leaves_arguments_and_results_in_the_database(admin_client: Cli
     make_finished()
     row = admin_client.get(LIST).context["cl"].result_list[0]
     assert row.get_deferred_fields() == {"args", "result", "metadata", "error_message"}
-
-
-def test_the_list_counts_up_to_a_limit_and_says_so(
-    admin_client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(search, "MOST_COUNTED", 3)
-    monkeypatch.setattr("django_defer.admin.runs.MOST_COUNTED", 3)
-    for _ in range(5):
-        make_run()
-    response = admin_client.get(LIST)
-    assert response.context["cl"].result_count == 3
-    assert "The first 3 are listed" in response.content.decode()
 
 
 def test_a_run_of_a_function_without_a_row_is_listed_and_shown(admin_client: Client) -> None:

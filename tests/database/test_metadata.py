@@ -254,7 +254,7 @@ def test_a_pair_is_found_by_its_index(text: str) -> None:
     metadata = "jsonb_build_object('order', n::text, 'team', 'billing')"
     fill(State.SUCCEEDED, metadata=metadata, finished_at="now()")
     fill(State.SUCCEEDED, finished_at="now()")
-    rows = search._by_metadata(Run.objects.all(), pairs_in(text))
+    rows = search._by_metadata(Run.objects.all(), pairs_in(text), Run.objects.all())
     for query in (rows, rows.order_by("-pk")[:50], rows.order_by()[:10_000]):
         assert "defer_run_metadata" in query.explain()
 
