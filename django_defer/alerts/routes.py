@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -38,7 +40,7 @@ class Route:
     events: frozenset[Event] = DEFAULT
     functions: tuple[str, ...] = ("*",)
     rate: int = RATE
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # addresses are secrets
 
     def wants(self, event: Event, subject: str = "", names: object = None) -> bool:
         """Say whether it is told. `names` is the function's own `alert=`, None: it says nothing."""
@@ -50,7 +52,9 @@ class Route:
 
     def open(self) -> Channel:
         """Return the channel itself. Raises ValueError or ImportError where it can't be."""
-        channel: Channel = import_string(self.path)(self.name, **self.options)
+        kind = import_string(self.path)
+        _check_options(kind, self.options)
+        channel: Channel = kind(self.name, **self.options)
         return channel
 
 
@@ -58,12 +62,14 @@ def read_route(entry: Any) -> Route:
     """Read one entry. Raises ValueError with a sentence that says what to write instead."""
     if not isinstance(entry, Mapping):
         raise ValueError(
-            f'an entry is a dict such as {{"channel": "slack", "url": …}}, not {entry!r}'
+            f'an entry is a dict such as {{"channel": "slack", "url": …}}, '
+            f"not of the type {type(entry).__name__}"
         )
     kind = entry.get("channel")
-    if not isinstance(kind, str) or not (kind in CHANNELS or "." in kind):
+    if not isinstance(kind, str) or not (kind in CHANNELS or _is_path(kind)):
         known = ", ".join(f'"{name}"' for name in CHANNELS)
-        raise ValueError(f'"channel" is {kind!r}: write {known} or the dotted path of a class')
+        found = "an address" if isinstance(kind, str) and "/" in kind else repr(kind)
+        raise ValueError(f'"channel" is {found}: write {known} or the dotted path of a class')
     name = entry.get("name", kind)
     if not isinstance(name, str) or not 0 < len(name) <= 100:
         raise ValueError(f'"name" is {name!r}: write a text of 1 to 100 characters')
@@ -80,6 +86,27 @@ def read_route(entry: Any) -> Route:
     )
 
 
+def _is_path(text: str) -> bool:
+    return "." in text and all(part.isidentifier() for part in text.split("."))
+
+
+def _check_options(kind: Any, options: Mapping[str, Any]) -> None:
+    """Refuse options that a channel's class doesn't take, and miss those that it needs."""
+    if not isinstance(kind, type):
+        raise ValueError(f'"channel" is {kind!r}, which is no class')
+    others = list(inspect.signature(kind).parameters.values())[1:]  # the first is the name
+    if any(each.kind == each.VAR_KEYWORD for each in others):
+        return
+    known = {each.name: each for each in others}
+    if unknown := sorted(set(options) - set(known)):
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        advice = f'"{near[0]}"' if near else " or ".join(f'"{name}"' for name in known)
+        raise ValueError(f'"{unknown[0]}" is no option of this channel: write {advice}')
+    needed = [name for name, each in known.items() if each.default is each.empty]
+    if missing := [name for name in needed if name not in options]:
+        raise ValueError(f'"{missing[0]}" is missing')
+
+
 def _read_events(events: Any) -> frozenset[Event]:
     if events == "all":
         return frozenset(Event)
@@ -92,7 +119,8 @@ def _read_events(events: Any) -> frozenset[Event]:
 
 
 def _read_functions(functions: Any) -> tuple[str, ...]:
-    if isinstance(functions, str) or not all(isinstance(each, str) for each in functions):
+    is_list = isinstance(functions, (list, tuple))
+    if not is_list or not all(isinstance(each, str) for each in functions):
         raise ValueError(f'"functions" is {functions!r}: write a list such as ["shop.*"]')
     return tuple(functions)
 
