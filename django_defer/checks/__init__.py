@@ -10,6 +10,7 @@ from typing import Final
 
 from django.core.checks import register
 
+from django_defer.checks.alerts import check_alerts
 from django_defer.checks.database import check_database
 from django_defer.checks.functions import (
     check_atomic,
@@ -30,5 +31,6 @@ for _check in (
     check_schedules,
     check_modules,
     check_atomic,
+    check_alerts,
 ):
     register(_check, TAG)

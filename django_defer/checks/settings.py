@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Reader = Callable[[Any], str | None]
 
+SECRET: Final = ("ALERTS",)  # holds addresses that nobody is shown
 DURATION: Final = 'seconds (5), a timedelta, or a text such as "5s" or "1m30s"'
 
 
@@ -40,7 +41,8 @@ def _unknown() -> Iterator[checks.CheckMessage]:
 def _unreadable(given: dict[str, Any]) -> Iterator[checks.CheckMessage]:
     for name, read in READERS.items():
         if name in given and (advice := read(given[name])):
-            yield _error(_named(name), f"is {given[name]!r}, which cannot be read", advice)
+            found = type(given[name]) if name in SECRET else repr(given[name])
+            yield _error(_named(name), f"is {found}, which cannot be read", advice)
 
 
 def _contradictions(given: dict[str, Any]) -> Iterator[checks.CheckMessage]:

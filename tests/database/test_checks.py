@@ -71,7 +71,7 @@ def test_they_run_with_every_command_and_need_no_database() -> None:
     ours = [
         each for each in check_registry.get_checks() if each.__module__.startswith("django_defer")
     ]
-    assert len(ours) == 7
+    assert len(ours) == 8
     assert not any("database" in each.tags for each in ours)
 
 
