@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiosmtpd.controller import Controller
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from email.message import EmailMessage
 
+CERTIFICATE = Path(__file__).with_name("loopback.pem")  # of 127.0.0.1, signed by itself, with key
 LONGEST_HANG = 30.0  # seconds; each listener ends it earlier
 
 
@@ -50,7 +53,7 @@ class Reply:
 class HttpListener:
     """Records requests; answers with `replies` one after the other, and the last one from then."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: bool = False) -> None:
         self.requests: list[Received] = []
         self.replies: list[Reply] = [Reply()]
         self.closing = threading.Event()
@@ -71,6 +74,11 @@ class HttpListener:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        self.scheme = "https" if tls else "http"
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(CERTIFICATE)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
         self.thread.start()
 
@@ -81,7 +89,7 @@ class HttpListener:
 
     def url(self, path: str = "/") -> str:
         """Return an address of it."""
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"{self.scheme}://127.0.0.1:{self.port}{path}"
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         """Give the next reply."""
@@ -120,9 +128,9 @@ class HttpListener:
 
 
 @contextmanager
-def http_listener() -> Iterator[HttpListener]:
+def http_listener(*, tls: bool = False) -> Iterator[HttpListener]:
     """Listen as long as the block lasts."""
-    listener = HttpListener()
+    listener = HttpListener(tls=tls)
     try:
         yield listener
     finally:

@@ -56,7 +56,9 @@ def read_url(url: Any, *, insecure: bool = False) -> str:
     except (AttributeError, TypeError, ValueError):
         parts, is_address = SplitResult("", "", "", "", ""), None
     if not is_address or not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError('"url" is no address: write one such as "https://example.com/hook"')
+        raise ValueError(
+            '"url" is no address: write one such as "https://example.com/hook", with no blanks'
+        )
     if "@" in parts.netloc:
         raise ValueError('"url" has a user name in it: write the address without')
     if parts.scheme == "http" and not insecure and not _is_loopback(str(parts.hostname)):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.template.loader import render_to_string
 
 from django_defer.alerts.events import Event
+from django_defer.models.alerts import MessageKind
 from django_defer.wording import as_slot, with_zone, zone_name
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ MOST_LABEL: Final = 200  # characters, as are the next ones
 MOST_PAIRS: Final = 300
 MOST_ERROR: Final = 500
 
+_GOOD: Final = frozenset({Event.RUN_RECOVERED, Event.RUN_SUCCEEDED})
 # Worth knowing, while nothing broke for good.
 _WARNINGS: Final = frozenset(
     {Event.RUN_RETRYING, Event.RUN_SLOW, Event.SLOT_MISSED, Event.RUN_DISCARDED}
@@ -25,9 +27,9 @@ _WARNINGS: Final = frozenset(
 
 def mood(message: Message) -> str:
     """Return `success`, `info`, `warning` or `failure`."""
-    if message.kind == "test":
+    if message.kind == MessageKind.TEST:
         return "info"
-    if message.kind == "recovered" or message.event in (Event.RUN_RECOVERED, Event.RUN_SUCCEEDED):
+    if message.kind == MessageKind.RECOVERED or message.event in _GOOD:
         return "success"
     return "warning" if message.event in _WARNINGS else "failure"
 

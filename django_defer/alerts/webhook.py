@@ -43,7 +43,7 @@ class WebhookChannel(Channel):
 
     def send(self, message: Message) -> str:
         """Send it. `webhook-id` is the same when it is sent again."""
-        body = json.dumps(payload(message), ensure_ascii=False)
+        body = json.dumps(payload(message))
         now = datetime.now(UTC)
         headers = {
             "Content-Type": "application/json",

@@ -72,6 +72,8 @@ def _unopened(place: str, route: Route) -> Iterator[checks.CheckMessage]:
         route.open()
     except (ImportError, TypeError, ValueError) as error:
         yield _unusable(place, str(error))
+    except Exception as error:  # noqa: BLE001 - a project's own class may raise anything
+        yield _unusable(place, f"{type(error).__name__}: {error}")
 
 
 def _unknown_names(read: dict[str, Route]) -> Iterator[checks.CheckMessage]:

@@ -30,6 +30,8 @@ class Pigeon(Channel):
 
     def __init__(self, name: str, loft: str, speed: int = 5) -> None:
         super().__init__(name)
+        if loft == "far":
+            raise LookupError("no loft there")
         if not loft:
             raise ValueError('"loft" is empty: write where the pigeon lives')
 
@@ -109,6 +111,7 @@ def test_nothing_is_said_where_nobody_is_to_be_told(defer: Any) -> None:
         ({"channel": "apprise", "url": "xyz"}, "address 1 means nothing to apprise"),
         ({"channel": f"{__name__}.Pigeon", "loft": ""}, '"loft" is empty: write where'),
         ({"channel": f"{__name__}.Pigeon"}, '"loft" is missing'),
+        ({"channel": f"{__name__}.Pigeon", "loft": "far"}, "LookupError: no loft there"),
     ],
     ids=str,
 )

@@ -11,7 +11,7 @@ import pytest
 from django_defer.alerts import http
 from django_defer.alerts.http import Answer, judge, post, read_url, retry_after
 from django_defer.alerts.messages import Refused, TryLater
-from tests.listeners import HttpListener, Reply, free_port, http_listener
+from tests.listeners import CERTIFICATE, HttpListener, Reply, free_port, http_listener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,6 +159,19 @@ def test_the_address_is_in_no_answer_and_no_error(listener: HttpListener, reply:
         said = f"{error!r} {error.__cause__!r}"
     assert "SECRET" not in said
     assert "xyz" not in said
+
+
+def test_a_certificate_that_nobody_vouches_for_is_not_trusted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    with http_listener(tls=True) as listener:
+        with pytest.raises(TryLater, match="certificate verify failed") as caught:
+            send(listener.url(PATH))
+        assert listener.requests == []
+        assert "SECRET" not in str(caught.value)
+        monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+        assert send(listener.url(PATH)) == "HTTP 200: ok"
 
 
 def test_control_characters_of_an_answer_are_left_out() -> None:
