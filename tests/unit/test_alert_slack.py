@@ -145,6 +145,15 @@ def test_what_functions_say_mentions_nobody_and_makes_no_links(listener: HttpLis
     assert body["blocks"][1]["text"]["type"] == "plain_text"
 
 
+def test_a_backtick_does_not_end_the_code_span(listener: HttpListener) -> None:
+    example = new_example(error="no column `name; *see* below", label="`", metadata={})
+    lines = sent(listener, new_message(examples=(example,)))["blocks"][2]["text"]["text"].split(
+        "\n"
+    )
+    assert lines[0] == "For `'`"
+    assert lines[-1] == "`no column 'name; *see* below`"
+
+
 def test_the_longest_texts_keep_to_the_limits(listener: HttpListener) -> None:
     long = "<&>" * 5000
     example = new_example(
