@@ -162,7 +162,7 @@ def _open(
     locked = alerts.order_by("-pk").select_for_update()
     if alert := locked.filter(closed_at__isnull=True).first():
         return alert, False
-    recent = locked.filter(closed_at__gt=now - SAME).first() if event not in MOMENTS else None
+    recent = locked.filter(closed_at__gt=first_at - SAME).first() if event not in MOMENTS else None
     if recent is not None:
         recent.closed_at = None
         if recent.next_message_at is not None:
