@@ -18,7 +18,7 @@ from django_defer.alerts.dispatch import is_work_due, work
 from django_defer.alerts.routes import routes
 from django_defer.clock import database_now
 from django_defer.conf import conf
-from django_defer.connections import UNREACHABLE, close_all, drop, keep_connections
+from django_defer.connections import UNREACHABLE, close_all, drop, is_busy, keep_connections
 from django_defer.django_q2 import fork_context, silence_signals
 from django_defer.durations import parse_duration
 from django_defer.models import Cluster
@@ -36,7 +36,9 @@ INTERVAL: Final = 30.0  # seconds after which the child runs anyway: conditions 
 PATIENCE: Final = 15.0  # seconds that others leave it to the oldest cluster
 WORK_SECONDS: Final = 20.0
 MOST_SECONDS: Final = 60.0  # after which a child that hangs is killed
+AFTER_DEATH: Final = 10.0  # seconds until the next look: it may die again
 GRACE: Final = 2.0  # seconds it has to end by itself when the supervisor stops
+TRIES: Final = 3  # where SQLite's one write lock is taken
 BUSY_TIMEOUT: Final = 5.0  # seconds it waits for SQLite's one write lock
 
 
@@ -90,6 +92,13 @@ class Alerter:
 
     def _watch(self, now: float) -> None:
         if not self.process.is_alive():
+            if self.process.exitcode:
+                logger.warning(
+                    "alerter.died exit_code=%s",
+                    self.process.exitcode,
+                    extra={"event": "alerter.died"},
+                )
+                self._look_at = now + AFTER_DEATH
             self.stop()
         elif now - self._born > MOST_SECONDS:
             logger.warning(
@@ -156,9 +165,14 @@ def run_alerter(using: str, lifeline: Lifeline) -> None:
 
 
 def send_alerts(using: str, *, is_last: bool = False) -> None:
-    """Send what is due; a database that is away, or busy, is for the next time."""
-    try:
-        work(using, WORK_SECONDS, is_last=is_last)
-    except UNREACHABLE as error:
-        drop(using)
-        logger.info("alerts.postponed %s", str(error).strip(), extra={"event": "alerts.postponed"})
+    """Send what is due; a database that is away, or busy for long, is for the next time."""
+    for left in reversed(range(TRIES)):
+        try:
+            work(using, WORK_SECONDS, is_last=is_last)
+            return
+        except UNREACHABLE as error:
+            drop(using)
+            if not (left and is_busy(error, using)):
+                reason = str(error).strip()
+                logger.info("alerts.postponed %s", reason, extra={"event": "alerts.postponed"})
+                return

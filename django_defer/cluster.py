@@ -16,7 +16,7 @@ from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any, Final
 
-from django_defer.alerter import Alerter
+from django_defer.alerter import Alerter, send_alerts
 from django_defer.board import STALE_AFTER, Board
 from django_defer.broker import RunBroker
 from django_defer.conf import conf
@@ -172,6 +172,8 @@ class Supervisor(Sentinel):  # type: ignore[misc]
             self.abort()
         self.alerter.stop()
         self.kill_children()
+        if self.duties.is_drained:
+            send_alerts(self.using, is_last=True)
         self.duties.leave(SHUT_DOWN)
         logger.info("cluster.stopped", extra={"event": "cluster.stopped"})
 

@@ -8,7 +8,6 @@ from django.conf import settings
 from django.core.management.base import CommandError
 from django.db.models import Count, Min
 
-from django_defer.alerter import send_alerts
 from django_defer.cluster import ClusterOptions, Supervisor
 from django_defer.conf import conf
 from django_defer.console import plain_errors
@@ -54,7 +53,6 @@ def serve(
     if reload and not supervisor.stop_requests:
         restart()
     if drain:
-        send_alerts(using, is_last=True)
         yield left_for_later(using)
 
 

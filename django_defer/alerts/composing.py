@@ -19,7 +19,7 @@ from django_defer.alerts.gathering import SILENT
 from django_defer.alerts.messages import Example, Message
 from django_defer.conf import conf
 from django_defer.models.alerts import MessageKind
-from django_defer.wording import slot_beside, with_zone
+from django_defer.wording import slot_beside, slot_in_words, with_zone
 
 if TYPE_CHECKING:
     from django_defer.models import Alert, AlertDelivery
@@ -160,6 +160,9 @@ def text_of(alert: Alert, kind: MessageKind) -> str:
         total = "" if kind == MessageKind.OPENED else f"{alert.count:,} in all. "
         first, last = with_zone(alert.opened_at), with_zone(alert.last_at)
         sentences.append(f"{total}The first at {first}, the latest at {last}.")
+    slot = alert.examples[0].get("slot") if alert.examples else None
+    if alert.event == Event.SLOT_MISSED and alert.count == 1 and slot:
+        sentences.append(f"It was due at {slot_in_words(datetime.fromisoformat(slot))}.")
     if kind != MessageKind.RECOVERED and _has_recovered(alert):
         sentences.append(f"{alert.subject} has succeeded since.")
     return " ".join(sentences)

@@ -51,7 +51,7 @@ MINUTE: Final = timedelta(minutes=1)
 def work(using: str, seconds: float, *, is_last: bool = False) -> None:
     """Notice, gather and send, until nothing is due or the time is up.
 
-    `is_last`: nobody may come by again soon, so new alerts wait for no more of their kind.
+    `is_last`: nobody may come by again soon, so failures wait for no more of their kind.
     """
     if not routes():
         return

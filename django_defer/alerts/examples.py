@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from django_defer.alerts.events import Event
 from django_defer.models import Run
 from django_defer.redaction import sensitive_names
 from django_defer.run_facts import attempts_in_words
-from django_defer.states import State
-from django_defer.wording import slot_in_words
+from django_defer.states import Reason, State
+from django_defer.wording import show_duration, slot_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,6 +70,8 @@ def _describe_one(
         return said
     if event.error and run.error.startswith(event.error):  # the event has but its beginning
         said["error"] = last_line(run.error)
+    elif not event.error:
+        said["error"] = _why(event, run)
     hidden = sensitive_names(event.subject, using)
     pairs = run.metadata if isinstance(run.metadata, dict) else {}
     return said | {
@@ -78,6 +81,15 @@ def _describe_one(
         "slot": run.slot.isoformat() if run.slot else None,
         "fan_out": _fan_out(using, run, above),
     }
+
+
+def _why(event: AlertEvent, run: Run) -> str:
+    """Return what there is to say of a run without an error."""
+    if event.event == Event.RUN_SLOW and run.duration is not None:
+        return f"took {show_duration(run.duration)}".replace("\xa0", " ")
+    if run.state in (State.SKIPPED, State.DISCARDED):
+        return str(Reason(run.reason).label) if run.reason in Reason else last_line(run.reason)
+    return ""
 
 
 def _fan_out(using: str, run: Run, above: Mapping[UUID | None, Run]) -> str:

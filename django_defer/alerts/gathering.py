@@ -115,8 +115,9 @@ def due_alerts(using: str, now: datetime) -> QuerySet[Alert]:
 
 
 def hurry(using: str, now: datetime) -> None:
-    """Let first messages wait no longer: nothing more is coming."""
+    """Let first messages of events wait no longer: nothing more is coming."""
     new = Alert.objects.using(using).filter(messages=0, next_message_at__gt=now)
+    new = new.exclude(event__in=CONDITIONS)  # these may be over soon
     if new.exists():
         new.update(next_message_at=now)
 

@@ -16,7 +16,7 @@ from django_defer.models import Alert, AlertDelivery
 from django_defer.models.alerts import MessageKind
 from django_defer.states import State
 from tests.alerts import T0, TOLD, Told, at, gather_at, happens, send_at, the_alert
-from tests.runs import DATABASE, DATABASES, defer_settings, new_run
+from tests.runs import DATABASE, DATABASES, defer_settings, new_definition, new_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,6 +193,14 @@ def test_a_condition_has_words_of_its_own(event: Event) -> None:
     )
     if event != Event.SCHEDULER_STALLED:
         assert all("mail" in each.title for each in (began, lasts, over))
+
+
+def test_a_missed_slot_is_named() -> None:
+    slot = new_run("shop.send_report", State.SKIPPED, slot=T0, definition=new_definition())
+    mail(0, "slot_missed", run_id=slot.pk, error="")
+    gather_at(10)
+    assert message().text == "It was due at Monday 2026-11-23 08:00 UTC."
+    assert message().examples[0].slot == T0
 
 
 def test_every_event_has_words() -> None:

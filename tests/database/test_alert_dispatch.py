@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_defer.alerts import dispatch, sending
+from django_defer.alerts import dispatch, routes, sending
 from django_defer.alerts.messages import Channel
 from django_defer.models import Alert, AlertChannel, AlertDelivery, AlertEvent
 from tests.alerts import (
@@ -54,7 +54,7 @@ def channel(name: str = "a") -> AlertChannel:
 
 
 def due_in(each: AlertDelivery, seconds: float) -> float:
-    return (each.due_at - at(seconds)).total_seconds()
+    return float((each.due_at - at(seconds)).total_seconds())
 
 
 class Hanging(Channel):
@@ -216,7 +216,7 @@ def test_a_leased_message_is_left_alone_until_the_lease_is_over() -> None:
 def test_who_was_too_slow_changes_nothing_of_what_another_sent() -> None:
     happens(0)
     gather_at(10)
-    turn = dispatch.Turn(DATABASE, dispatch.routes()[0])
+    turn = dispatch.Turn(DATABASE, routes.routes()[0])
     mine = turn._lease(at(10))
     assert mine is not None
     assert send_at(71) == 2
@@ -229,7 +229,7 @@ def test_who_was_too_slow_changes_nothing_of_what_another_sent() -> None:
 def test_a_sent_message_has_been_sent_even_if_a_later_one_took_its_place() -> None:
     happens(0)
     gather_at(10)
-    turn = dispatch.Turn(DATABASE, dispatch.routes()[0])
+    turn = dispatch.Turn(DATABASE, routes.routes()[0])
     mine = turn._lease(at(10))
     assert mine is not None
     happens(HOUR)

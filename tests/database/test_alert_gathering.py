@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
@@ -249,7 +249,7 @@ def test_a_long_silence_closes_without_a_word() -> None:
 # -- what is kept of a run ---------------------------------------------------------------------
 
 
-def failed_run(**columns: object) -> Run:
+def failed_run(**columns: Any) -> Run:
     return new_run(
         state=State.FAILED, error_class="ValueError", error_message="no such user", **columns
     )
@@ -362,6 +362,22 @@ def test_the_first_examples_stay_and_the_latest_change() -> None:
         "E: 7",
         "E: 8",
     ]
+
+
+@pytest.mark.parametrize(
+    ("event", "columns", "why"),
+    [
+        ("run_discarded", {"state": State.DISCARDED, "reason": "expired"}, "could not begin by"),
+        ("slot_missed", {"state": State.SKIPPED, "reason": "missed"}, "no scheduler ran"),
+        ("run_slow", {"state": State.SUCCEEDED, "started_at": T0, "finished_at": at(90)}, "took 1"),
+        ("run_succeeded", {"state": State.SUCCEEDED}, ""),
+    ],
+)
+def test_what_is_no_error_says_why(event: str, columns: dict[str, Any], why: str) -> None:
+    happens(0, event, run_id=new_run(**columns).pk, error="")
+    error = str(example()["error"])
+    assert why in error
+    assert bool(error) == bool(why)
 
 
 # -- cost and retention ------------------------------------------------------------------------
