@@ -16,6 +16,7 @@ from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any, Final
 
+from django_defer.alerter import Alerter, send_alerts
 from django_defer.board import STALE_AFTER, Board
 from django_defer.broker import RunBroker
 from django_defer.conf import conf
@@ -77,6 +78,7 @@ class Supervisor(Sentinel):  # type: ignore[misc]
         self.seats = [Seat(slot) for slot in range(options.workers)]
         self.duties = DatabaseDuties(self.membership, self.board, drain=options.drain)
         self.duties.logs.spools.extend(seat.spool for seat in self.seats)
+        self.alerter = Alerter(self.using, self.lifeline, self.membership.is_oldest)
         handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         super().__init__(None, None, self.membership.id, self._new_broker(), start=False)
         for number, handler in handlers.items():  # the Sentinel has set its own
@@ -133,6 +135,8 @@ class Supervisor(Sentinel):  # type: ignore[misc]
         if self.duties.perform():
             self.board.pusher_bell.ring()
         self.abort()
+        if not self.duties.is_away:
+            self.alerter.step()
         if self.duties.was_declared_dead:
             self.start_anew()
 
@@ -166,7 +170,10 @@ class Supervisor(Sentinel):  # type: ignore[misc]
             self.watch(replace=False)
             self.duties.perform_while_stopping()
             self.abort()
+        self.alerter.stop()
         self.kill_children()
+        if self.duties.is_drained:
+            send_alerts(self.using, is_last=True)
         self.duties.leave(SHUT_DOWN)
         logger.info("cluster.stopped", extra={"event": "cluster.stopped"})
 
@@ -238,6 +245,7 @@ class Supervisor(Sentinel):  # type: ignore[misc]
 
     def kill_children(self) -> None:
         """End every child at once."""
+        self.alerter.stop(0)
         children = [seat.process for seat in self.seats] + [self.pusher]
         for process in children:
             if process is not None and process.is_alive():

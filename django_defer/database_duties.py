@@ -62,7 +62,7 @@ class DatabaseDuties:
         self._looked_at = 0.0  # monotonic
         self._reap_at = math.inf  # monotonic
         self._has_ticked = False
-        self._is_away = False
+        self.is_away = False
         self._dead_workers: list[tuple[str, Failure]] = []
         self._release = False
         self._stranded_pace = Pace(quick=QUICK)
@@ -95,7 +95,7 @@ class DatabaseDuties:
 
     def seconds_until_next(self) -> float:
         """Return how long the supervisor may sleep."""
-        if self._is_away:
+        if self.is_away:
             return RETRY_ROUND
         seconds = max(0.0, self._next_at - time.monotonic())
         if self.drain:
@@ -106,9 +106,9 @@ class DatabaseDuties:
         """Do what is due. Returns whether runs may have become claimable."""
         self._news = False
         self._guarded(self._round)
-        if not self._is_away:
+        if not self.is_away:
             self._guarded(self.logs.step)
-        if not (self.drain or self._is_away):
+        if not (self.drain or self.is_away):
             self._guarded(self._pruner.step_if_due)
         return self._news
 
@@ -280,15 +280,15 @@ class DatabaseDuties:
                 self._next_at = time.monotonic() + RETRY_ROUND
                 return False
             self.membership.missed()
-            if not self._is_away:
-                self._is_away = True
+            if not self.is_away:
+                self.is_away = True
                 logger.warning(
                     "database.unreachable waiting for it: %s",
                     str(error).strip(),
                     extra={"event": "database.unreachable"},
                 )
             return False
-        if self._is_away and connections[self.using].connection is not None:  # it was asked
-            self._is_away = False
+        if self.is_away and connections[self.using].connection is not None:  # it was asked
+            self.is_away = False
             logger.info("database.back", extra={"event": "database.back"})
         return True

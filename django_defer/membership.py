@@ -127,8 +127,12 @@ class Membership:
     def is_to_prune(self, now: datetime) -> bool:
         """Say whether this is the one of the live schedulers that prunes: one is enough."""
         live = Cluster.objects.using(self.using).live(now, self.lease).filter(schedules=True)
-        first = live.order_by("started_at", "pk").values_list("pk", flat=True).first()
-        return self.schedules and first in (None, self.id)
+        return self.schedules and live.oldest() in (None, self.id)
+
+    def is_oldest(self, now: datetime) -> bool:
+        """Say whether this is the oldest of the live clusters, or there is none in the database."""
+        live = Cluster.objects.using(self.using).live(now, self.lease)
+        return live.oldest() in (None, self.id)
 
     def sync_again(self, now: datetime) -> None:
         """Sync anew when the last cluster with other code, that our sync left be, has ended."""

@@ -11,6 +11,7 @@ import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -18,7 +19,15 @@ from django.db import DatabaseError, connections, transaction
 
 from django_defer.clock import database_now
 from django_defer.connections import UNREACHABLE, is_busy
-from django_defer.models import Attempt, LogLine, Progress, Run
+from django_defer.models import (
+    Alert,
+    AlertDelivery,
+    AlertEvent,
+    Attempt,
+    LogLine,
+    Progress,
+    Run,
+)
 from django_defer.retention import Retention
 from django_defer.states import FINISHED
 
@@ -31,6 +40,7 @@ logger = logging.getLogger(__name__)
 WINDOW: Final = 500  # rows that a step looks at
 MOST_LINES: Final = 5000  # log lines that a step deletes
 INTERVAL: Final = 600.0  # seconds between two walks, on average
+ALERTS_KEPT: Final = timedelta(days=7)  # at least: messages of them may be on their way
 BEGINNING: Final = UUID(int=0)
 FIRST: Final = (10.0, 60.0)  # seconds after the start within which the first walk begins
 BUSY: Final = 1.0  # seconds until the next try when SQLite's one write lock was taken
@@ -80,9 +90,17 @@ class Walk:
             return  # there may be more: the next step goes on with the same runs
         gone = _delete(using, list(over)) if over and not self.is_dry else over
         self.removed.update(over[pk] for pk in gone)
-        self.is_over = len(rows) < WINDOW
+        self.is_over = len(rows) < WINDOW and (self.is_dry or self._are_alerts_gone())
         if rows:
             self._after = rows[-1][0]
+
+    def _are_alerts_gone(self) -> bool:
+        """Delete some of the old alerts; say whether those were all."""
+        span = self.retention.general["keep_failed"]
+        if span is None:
+            return True
+        before = self.retention.now - max(span, ALERTS_KEPT)
+        return _delete_alerts(self.retention.using, before) < WINDOW
 
 
 def prune(using: str, now: datetime, *, dry_run: bool = False) -> Counts:
@@ -137,6 +155,20 @@ def _delete(using: str, ids: list[UUID]) -> list[UUID]:
         ):
             rows._raw_delete(using)
     return ids
+
+
+def _delete_alerts(using: str, before: datetime) -> int:
+    """Delete alerts that were closed before then, with their deliveries; return how many.
+
+    Events of then, too: had anybody been interested, they would be in an alert.
+    """
+    with transaction.atomic(using=using):
+        AlertEvent.objects.using(using).filter(at__lt=before)._raw_delete(using)
+        closed = Alert.objects.using(using).filter(closed_at__lt=before).order_by("pk")
+        ids = [alert.pk for alert in closed.select_for_update(skip_locked=True).only("pk")[:WINDOW]]
+        AlertDelivery.objects.using(using).filter(alert__in=ids)._raw_delete(using)
+        Alert.objects.using(using).filter(pk__in=ids)._raw_delete(using)
+    return len(ids)
 
 
 class Pruner:

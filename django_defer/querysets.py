@@ -208,6 +208,10 @@ class ClusterQuerySet(models.QuerySet["Cluster"]):
         """Silent for the whole lease."""
         return self.filter(beat_at__lte=now - lease)
 
+    def oldest(self) -> UUID | None:
+        """Return the id of the one that started first."""
+        return self.order_by("started_at", "pk").values_list("pk", flat=True).first()
+
 
 class DeferManager(models.Manager[M]):
     """Names the database in each query, so that no router is needed."""

@@ -38,6 +38,13 @@ def is_sensitive(run: Run) -> bool:
     return bool(_names_in_row(str(run.function_id), run._state.db))
 
 
+def sensitive_names(key: str, using: str) -> set[str]:
+    """Return the names of this function's sensitive parameters, for other things called so."""
+    function = registry.find(key)
+    names = function.sensitive if function is not None else _names_in_row(key, using)
+    return {name.lstrip("*") for name in names}
+
+
 def hider(key: str, call: Any) -> Hider | None:
     """Return what hides the values of a stored call's sensitive arguments in a text.
 

@@ -162,10 +162,12 @@ def _log(run: Run) -> None:
     )
 
 
-def run_scheduler(using: str, should_stop: Callable[[], bool]) -> None:
+def run_scheduler(
+    using: str, should_stop: Callable[[], bool], *, also: Callable[[], object] = lambda: None
+) -> None:
     """Tick whenever something is due, prune, and wait for a database that is away.
 
-    Returns at most two seconds after `should_stop()` is true.
+    `also` is called each time round. Returns at most two seconds after `should_stop()` is true.
     """
     logger.info("scheduler.started", extra={"event": "scheduler.started"})
     pruner = Pruner(using)
@@ -173,6 +175,7 @@ def run_scheduler(using: str, should_stop: Callable[[], bool]) -> None:
         try:
             pause = persistently(using, lambda: tick_if_due(using), give_up=should_stop)
             persistently(using, pruner.step_if_due, give_up=should_stop)
+            also()
         except UNREACHABLE:
             break  # told to stop while the database was away
         time.sleep(max(SHORTEST_SLEEP, min(pause, pruner.seconds_until_next())))

@@ -27,7 +27,7 @@ def record(using: str, ended: Sequence[Ended]) -> None:
             event=event, subject=each.function, run_id=each.run_id, error=each.error[:MOST_ERROR]
         )
         for each in ended
-        if _names(each.function) is not False
+        if names_of(each.function) is not False
         for event in events_of(each)
         if event in told
     ]
@@ -36,7 +36,7 @@ def record(using: str, ended: Sequence[Ended]) -> None:
 
 def is_success_wanted(function: str, seconds: float) -> bool:
     """Say whether somebody is to be told of a success that took so long."""
-    if _names(function) is False:
+    if names_of(function) is False:
         return False
     told = wanted((Event.RUN_SUCCEEDED, Event.RUN_SLOW))
     return Event.RUN_SUCCEEDED in told or (Event.RUN_SLOW in told and is_slow(function, seconds))
@@ -67,7 +67,7 @@ def is_slow(function: str, seconds: float) -> bool:
     return limit is not None and seconds > limit.total_seconds()
 
 
-def _names(function: str) -> object:
+def names_of(function: str) -> object:
     """Return the function's own `alert=`: False, names of channels, or None: it says nothing."""
     found = registry.find(function)
     return found.options.alert if found is not None else None

@@ -40,8 +40,9 @@ class AlertEvent(models.Model):
 class Alert(models.Model):
     """Events of one kind about one subject, from the first until it is over.
 
-    `subject` is a function's key, a queue's name or "". `examples` are the first few events, each
-    with what a message says of its run. `next_message_at` is when the next message is due, if ever.
+    `subject` is a function's key, a queue's name or "". `examples` are a few events, each with what
+    a message says of its run. Before `next_message_at` no message is sent; then one is, once there
+    is something that was not told.
     """
 
     event = models.CharField(_("event"), max_length=30)
@@ -101,7 +102,10 @@ class MessageKind(models.TextChoices):
 
 
 class AlertDelivery(models.Model):
-    """One message to one channel: due, sent or given up; composed when it is sent."""
+    """One message to one channel: due, sent or given up; composed when it is sent.
+
+    `count` is how many events it told of, written with `sent_at`: the next one says how many more.
+    """
 
     alert = models.ForeignKey(
         Alert, verbose_name=_("alert"), related_name="deliveries", on_delete=models.CASCADE
@@ -109,10 +113,12 @@ class AlertDelivery(models.Model):
     number = models.PositiveSmallIntegerField(_("number"))
     kind = models.CharField(_("kind"), max_length=10, choices=MessageKind.choices)
     channel = models.CharField(_("channel"), max_length=100)
+    made_at = InstantField(_("made at"))
     due_at = InstantField(_("due at"))
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
     sent_at = InstantField(_("sent at"), null=True, blank=True)
     given_up_at = InstantField(_("given up at"), null=True, blank=True)
+    count = models.PositiveIntegerField(_("count"), default=0)
     answer = models.CharField(_("answer"), max_length=500, blank=True)
 
     objects = DeferManager()
@@ -133,6 +139,12 @@ class AlertDelivery(models.Model):
                 "due_at",
                 name="defer_delivery_due",
                 condition=Q(sent_at__isnull=True, given_up_at__isnull=True),
+            ),
+            models.Index(  # for the rate of a channel
+                "channel",
+                "sent_at",
+                name="defer_delivery_sent",
+                condition=Q(sent_at__isnull=False),
             ),
         )
 

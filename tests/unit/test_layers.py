@@ -54,6 +54,7 @@ mailbox
 broker executor
 membership worker_process
 database_duties seats
+alerter
 cluster
 console
 reload

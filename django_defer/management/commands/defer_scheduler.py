@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand
 
+from django_defer.alerter import alerting
 from django_defer.conf import conf
 from django_defer.connections import keep_connections
 from django_defer.console import log_to_console, plain_errors, until_signalled
@@ -35,5 +36,5 @@ class Command(BaseCommand):
                     self.stdout.write(f"{done.fired} slots fired, {done.promoted} runs promoted.")
                 return
             keep_connections()
-            with until_signalled() as should_stop:
-                run_scheduler(using, should_stop)
+            with until_signalled() as should_stop, alerting(using) as alert:
+                run_scheduler(using, should_stop, also=alert)

@@ -1,0 +1,67 @@
+"""Send one message through one channel, within seconds, whatever the channel does."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final
+
+from django.db import connections
+
+from django_defer.alerts.messages import ChannelError, TryLater
+from django_defer.redaction import hide
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django_defer.alerts.messages import Channel, Message
+    from django_defer.alerts.routes import Route
+
+SHORTEST_SECRET: Final = 6  # characters of an option that is masked in what an error says
+MOST_ANSWER: Final = 500  # characters
+
+
+def send_within(channel: Channel, message: Message, seconds: float) -> str:
+    """Send it and return the answer; TryLater once the time is up, whatever becomes of it.
+
+    In a thread of its own: a channel may hang for ever, and nobody waits for it.
+    """
+    answers: list[str] = []
+    errors: list[BaseException] = []
+
+    def send() -> None:
+        try:
+            answers.append(str(channel.send(message) or ""))
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+            errors.append(error)
+        finally:
+            connections.close_all()  # of this thread
+
+    thread = threading.Thread(target=send, name=f"defer-alert-{channel.name}", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0] if isinstance(errors[0], Exception) else TryLater(repr(errors[0]))
+    if not answers:
+        raise TryLater(f"no answer within {seconds:.0f} s")
+    return answers[0][:MOST_ANSWER]
+
+
+def reason_of(error: Exception, route: Route) -> str:
+    """Return what an error says, without the options of its channel: these are secrets."""
+    text = str(error).strip()
+    if not isinstance(error, ChannelError):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        secrets = {each for each in _texts(route.options) if len(each) >= SHORTEST_SECRET}
+        text = hide(text, sorted(secrets, key=len, reverse=True))
+    return text[:MOST_ANSWER]
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for each in value:
+            yield from _texts(each)
