@@ -34,6 +34,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "SITE_URL": None,
     "QUEUE_STALLED_AFTER": "10m",
     "SLOT_MARGIN": "10m",
+    "METRICS_TOKEN": None,
 }
 
 

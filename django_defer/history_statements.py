@@ -132,32 +132,32 @@ class Statements:
         """Return rows: what they are about, a name, and up to four numbers."""
         statement = _RUNS.format(
             place=self._place,
-            waited=self._seconds("started_at", "coalesce(queued_at, enqueued_at)"),
-            took=self._seconds("finished_at", "started_at"),
+            waited=self.seconds("started_at", "coalesce(queued_at, enqueued_at)"),
+            took=self.seconds("finished_at", "started_at"),
             source=self._source,
             percentiles=_PERCENTILES[self.connection.vendor],
         )
-        return self._rows(statement, self.instant, self.first_id)
+        return self.rows(statement, self.instant, self.first_id)
 
     def failed(self) -> list[Any]:
         """Return how many runs failed in which part and of which function."""
         statement = _FAILED.format(place=self._place, run=self.run, most=MOST_FAILED)
-        return self._rows(statement, self.instant, self.instant)
+        return self.rows(statement, self.instant, self.instant)
 
-    def _rows(self, statement: str, *values: Any) -> list[Any]:
+    def rows(self, statement: str, *values: Any) -> list[Any]:
         with self.connection.cursor() as cursor:
             cursor.execute(statement, values)
             found: list[Any] = cursor.fetchall()
         return found
 
-    def _seconds(self, later: str, earlier: str) -> str:
+    def seconds(self, later: str, earlier: str) -> str:
         return _SECONDS[self.connection.vendor].format(later=later, earlier=earlier)
 
     @property
     def _place(self) -> str:
         """The SQL of the part in which a run ended; takes `instant`."""
         placeholder = "CAST(%s AS timestamptz)" if self._is_postgres else "%s"
-        since_start = self._seconds("finished_at", placeholder)
+        since_start = self.seconds("finished_at", placeholder)
         return _PLACE.format(since_start=since_start, width=self.span.width.total_seconds())
 
     @property
@@ -171,11 +171,11 @@ class Statements:
         return self.connection.vendor == "postgresql"
 
     def _coverage(self) -> Coverage:
-        beyond = self._rows(_BEYOND.format(run=self.run, most=MOST_RUNS), self.first_id)
+        beyond = self.rows(_BEYOND.format(run=self.run, most=MOST_RUNS), self.first_id)
         if not beyond:
             return Coverage("all", self.begin)
         if self.span.is_sampled and self._is_postgres:
-            [(estimate,)] = self._rows(_ESTIMATE, self.run)  # -1 if it was never analysed
+            [(estimate,)] = self.rows(_ESTIMATE, self.run)  # -1 if it was never analysed
             if estimate > MOST_RUNS:
                 return Coverage("sample", self.begin, estimate / MOST_RUNS)
         [(self.first_id,)] = beyond

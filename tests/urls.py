@@ -14,6 +14,7 @@ def favicon(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("defer/metrics", include("django_defer.metrics.urls")),
     path("defer/", include("django_defer.urls")),
     path("favicon.ico", favicon),
 ]

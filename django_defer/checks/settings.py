@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     Reader = Callable[[Any], str | None]
 
-SECRET: Final = ("ALERTS",)  # holds addresses that nobody is shown
+SECRET: Final = ("ALERTS", "METRICS_TOKEN")  # hold what nobody is shown
 DURATION: Final = 'seconds (5), a timedelta, or a text such as "5s" or "1m30s"'
 
 
@@ -28,7 +30,7 @@ def check_settings(**kwargs: object) -> list[checks.CheckMessage]:
     given = getattr(settings, "DEFER", {})
     if not isinstance(given, dict):
         return [_error("settings.DEFER", f"is {given!r}, not a dict", 'DEFER = {"WORKERS": 2}')]
-    return [*_unknown(), *_unreadable(given), *_contradictions(given)]
+    return [*_unknown(), *_unreadable(given), *_contradictions(given), *_uninstalled(given)]
 
 
 def _unknown() -> Iterator[checks.CheckMessage]:
@@ -54,6 +56,17 @@ def _contradictions(given: dict[str, Any]) -> Iterator[checks.CheckMessage]:
             "is less than twice BEAT_INTERVAL and two seconds: live clusters would be taken for "
             "dead, or dead ones never be noticed",
             "a longer LEASE or a shorter BEAT_INTERVAL",
+        )
+
+
+def _uninstalled(given: dict[str, Any]) -> Iterator[checks.CheckMessage]:
+    if given.get("METRICS_TOKEN") and find_spec("prometheus_client") is None:
+        yield checks.Warning(
+            f"{_named('METRICS_TOKEN')} is set, but prometheus_client is not installed: the "
+            f"metrics view answers 501.",
+            hint='pip install "django-defer[prometheus]"',
+            obj=_named("METRICS_TOKEN"),
+            id="defer.W012",
         )
 
 
@@ -128,6 +141,13 @@ def _address(value: Any) -> str | None:
     return None if good or value is None else 'an address such as "https://example.com", or None'
 
 
+def _token(value: Any) -> str | None:
+    good = isinstance(value, str) and re.fullmatch(r"[!-~]{16,}", value)
+    if good or value is None:
+        return None
+    return "16 or more letters, digits or signs without spaces, or None for no token"
+
+
 def _database(value: Any) -> str | None:
     if isinstance(value, str) and value in settings.DATABASES:
         return None
@@ -158,4 +178,5 @@ READERS: Final[dict[str, Reader]] = {
     "SITE_URL": _address,
     "QUEUE_STALLED_AFTER": _positive_duration,
     "SLOT_MARGIN": _positive_duration,
+    "METRICS_TOKEN": _token,
 }

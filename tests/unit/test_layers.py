@@ -47,7 +47,7 @@ troubles
 status_text explanations subjects
 status_json definition_explanations health
 alerts
-explain_text urls
+explain_text urls metrics
 bell process django_q2
 board interrupts
 mailbox
