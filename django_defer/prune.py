@@ -17,7 +17,7 @@ from uuid import UUID
 
 from django.db import DatabaseError, connections, transaction
 
-from django_defer.clock import database_now
+from django_defer.clock import LONGEST_OFFSET, database_now
 from django_defer.connections import UNREACHABLE, is_busy
 from django_defer.models import (
     Alert,
@@ -90,17 +90,9 @@ class Walk:
             return  # there may be more: the next step goes on with the same runs
         gone = _delete(using, list(over)) if over and not self.is_dry else over
         self.removed.update(over[pk] for pk in gone)
-        self.is_over = len(rows) < WINDOW and (self.is_dry or self._are_alerts_gone())
+        self.is_over = len(rows) < WINDOW
         if rows:
             self._after = rows[-1][0]
-
-    def _are_alerts_gone(self) -> bool:
-        """Delete some of the old alerts; say whether those were all."""
-        span = self.retention.general["keep_failed"]
-        if span is None:
-            return True
-        before = self.retention.now - max(span, ALERTS_KEPT)
-        return _delete_alerts(self.retention.using, before) < WINDOW
 
 
 def prune(using: str, now: datetime, *, dry_run: bool = False) -> Counts:
@@ -113,6 +105,8 @@ def prune(using: str, now: datetime, *, dry_run: bool = False) -> Counts:
         took = walk.stint()
         if not walk.is_over:
             time.sleep(REST_OF_COMMAND * took)
+    while not dry_run and _delete_alerts(walk.retention) == WINDOW:
+        pass
     return walk.removed
 
 
@@ -157,14 +151,21 @@ def _delete(using: str, ids: list[UUID]) -> list[UUID]:
     return ids
 
 
-def _delete_alerts(using: str, before: datetime) -> int:
-    """Delete alerts that were closed before then, with their deliveries; return how many.
+def _delete_alerts(retention: Retention) -> int:
+    """Delete some alerts that were closed long ago, with their deliveries; return how many.
 
-    Events of then, too: had anybody been interested, they would be in an alert.
+    Old events, too: had anybody been interested, they would be in an alert.
     """
+    using, span = retention.using, retention.general["keep_failed"]
+    if span is None:
+        return 0
+    before = retention.now - min(max(span, ALERTS_KEPT), LONGEST_OFFSET)
+    events = AlertEvent.objects.using(using).filter(at__lt=before)
+    closed = Alert.objects.using(using).filter(closed_at__lt=before).order_by("pk")
+    if not (events.exists() or closed.exists()):
+        return 0
     with transaction.atomic(using=using):
-        AlertEvent.objects.using(using).filter(at__lt=before)._raw_delete(using)
-        closed = Alert.objects.using(using).filter(closed_at__lt=before).order_by("pk")
+        events._raw_delete(using)
         ids = [alert.pk for alert in closed.select_for_update(skip_locked=True).only("pk")[:WINDOW]]
         AlertDelivery.objects.using(using).filter(alert__in=ids)._raw_delete(using)
         Alert.objects.using(using).filter(pk__in=ids)._raw_delete(using)
@@ -221,7 +222,9 @@ class Pruner:
         if not walk.is_over:
             self._walk = walk
             self._next_at = time.monotonic() + REST * took
-        elif removed := walk.removed.total():
+            return
+        _delete_alerts(walk.retention)
+        if removed := walk.removed.total():
             logger.info(
                 "prune.completed removed=%s",
                 removed,
