@@ -1,7 +1,8 @@
 """Health for machines: a view that says in JSON whether it works, to include in a project's urls.
 
 The judgement is that of `defer_status`. It needs no login, so it names nothing: no host, function,
-queue or error. It asks a fixed number of queries and one for each queue in which runs wait.
+queue or error. It asks a fixed number of queries and one for each queue in which runs wait. Trouble
+that it finds is also told, if ALERTS says to whom: the last worker cannot report its own death.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from django.http import JsonResponse
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
+from django_defer.alerts.from_web import tell
 from django_defer.clock import database_now
 from django_defer.conf import conf
 from django_defer.exceptions import NotMigrated
@@ -40,7 +42,10 @@ def health(request: HttpRequest) -> JsonResponse:
     """Answer 200 when all is well, else 503."""
     try:
         with _impatient():
-            body = _as_json(judged_status(database_now(str(conf.database))))
+            status = judged_status(database_now(str(conf.database)))
+            body = _as_json(status)
+            if not body["ok"]:
+                tell(str(conf.database), status.now, has_workers=status.has_workers)
     except Error as error:
         word = "not_migrated" if NotMigrated.explains(error) else "database_unreachable"
         logger.warning("health.%s %s", word, error, extra={"event": f"health.{word}"})
