@@ -9,6 +9,7 @@ import sys
 import textwrap
 import types
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -19,9 +20,10 @@ from tests.databases import SQLITE_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     import pytest
+
+ROOT = Path(__file__).parents[1]
 
 
 @contextmanager
@@ -106,7 +108,7 @@ class Project:
             env={
                 **os.environ,
                 "DJANGO_SETTINGS_MODULE": "scratch_settings",
-                "PYTHONPATH": str(self.directory),
+                "PYTHONPATH": os.pathsep.join([str(self.directory), str(ROOT)]),
             },
             capture_output=True,
             text=True,

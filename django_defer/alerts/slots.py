@@ -21,6 +21,7 @@ from django_defer.alerts.causes import (
     is_news,
 )
 from django_defer.alerts.events import Event
+from django_defer.clock import InstantField
 from django_defer.conf import conf
 from django_defer.durations import parse_duration
 from django_defer.models import AlertChannel, AlertEvent, BackgroundFunction, CronDefinition, Run
@@ -38,7 +39,7 @@ MOST: Final = 1_000  # runs, and definitions, that are told in one round
 
 def due_at() -> Greatest:
     """Return when a slot's run was to begin: not at its slot if that was caught up later."""
-    return Greatest("slot", "run_after", "enqueued_at")
+    return Greatest("slot", "run_after", "enqueued_at", output_field=InstantField())
 
 
 def slot_margin() -> timedelta:
