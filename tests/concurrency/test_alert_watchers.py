@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ pytestmark = [
 ]
 
 ALERTS = ({"channel": "log", "events": ["slot_missed"]},)
+TIMES = ("slot", "run_after", "enqueued_at", "queued_at")
 MINUTE = timedelta(minutes=1)
 
 
@@ -27,7 +29,7 @@ def test_a_missed_slot_is_told_once_however_many_look() -> None:
     new_cluster(beat_at=now + 5 * MINUTE)
     for n in range(30):
         key, slot = f"shop.f{n}", now - 10 * MINUTE + (n % 3) * MINUTE
-        run = {"slot": slot, "run_after": slot, "enqueued_at": slot, "queued_at": slot}
+        run: dict[str, Any] = dict.fromkeys(TIMES, slot)
         new_run(key, definition=new_definition(key), **run)
 
     def look() -> None:

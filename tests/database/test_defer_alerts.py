@@ -87,7 +87,7 @@ def test_what_is_over_at_the_second_look_is_not_told(
         waited.append(seconds)
         runs.new_cluster()
 
-    monkeypatch.setattr(foreground.time, "sleep", wait)
+    monkeypatch.setattr("time.sleep", wait)
     assert "0 messages sent" in command()
     assert waited == [pytest.approx(10.1)]
     assert lines_of(file) == []
@@ -97,7 +97,7 @@ def test_what_is_over_at_the_second_look_is_not_told(
 def test_it_takes_no_longer_than_it_may(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     new_run()
     waited: list[float] = []
-    monkeypatch.setattr(foreground.time, "sleep", waited.append)
+    monkeypatch.setattr("time.sleep", waited.append)
     assert "1 message sent" in command("--seconds", "3")
     assert 0 < waited[0] <= 3
     assert len(lines_of(file)) == 1
