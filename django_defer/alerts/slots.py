@@ -87,7 +87,8 @@ def _not_begun(
     late = waiting.annotate(was_due=due_at()).filter(was_due__gt=window[0], was_due__lte=window[1])
     stopped = BackgroundFunction.objects.using(using).paused().values("key")
     late = late.exclude(queue__in=paused_queues).exclude(reason=Reason.FUNCTION_PAUSED)
-    for run in late.exclude(function__in=stopped).order_by("slot")[:MOST]:
+    columns = late.exclude(function__in=stopped).only("function", "queue", "state", "reason")
+    for run in columns.order_by("slot")[:MOST]:
         unqueued = run.state == State.SCHEDULED
         cause = SCHEDULER_STALLED if unqueued else (Event.QUEUE_STALLED, run.queue)
         yield _missed(str(run.function_id), _why(run), NO_WORKERS, cause), run.pk

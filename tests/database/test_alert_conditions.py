@@ -29,6 +29,7 @@ from tests.runs import (
     DATABASE,
     NOOP,
     captured,
+    database,
     defer_settings,
     fill,
     new_cluster,
@@ -532,6 +533,27 @@ def test_each_query_goes_by_an_index(now: datetime) -> None:
     assert "defer_run_function" in both
     assert "defer_run_one_per_slot" in both
     assert "defer_run_slots" in both
+
+
+@pytest.mark.sqlite
+def test_sqlite_goes_by_indexes_too(now: datetime) -> None:
+    new_definition()
+    failed(now - HOUR)
+    AlertEvent.objects.create(event="slot_missed", subject=WEEKLY, at=now)
+    gather(DATABASE, now)
+    beat(now)
+    with captured() as asked:
+        watch(DATABASE, now)
+    table = f'FROM "{Run._meta.db_table}"'
+    plans = ""
+    for sql in (sql for sql in statements(asked) if sql.startswith("SELECT") and table in sql):
+        with database().cursor() as cursor:
+            cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
+            plan = "\n".join(str(row[-1]) for row in cursor.fetchall())
+        assert "INDEX" in plan, sql
+        plans += plan
+    for index in ("defer_run_function", "defer_run_one_per_slot", "defer_run_slots"):
+        assert index in plans
 
 
 def test_it_asks_a_bounded_number_of_queries(now: datetime) -> None:
