@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from django_defer.alerts.causes import as_words
@@ -44,7 +45,8 @@ def run_pass(using: str, seconds: float) -> Pass:
     until, began = time.monotonic() + seconds, database_now(using)
     work(using, seconds)
     new = Alert.objects.using(using).filter(closed_at=None, messages=0, acknowledged_at=None)
-    if new.filter(next_message_at__gt=began).exists():
+    soon = began + timedelta(seconds=seconds)
+    if new.filter(next_message_at__gt=began, next_message_at__lte=soon).exists():
         time.sleep(max(0.0, min(GATHER.total_seconds() + PAUSE, until - time.monotonic())))
         work(using, max(1.0, until - time.monotonic()), is_last=True)
     deliveries = AlertDelivery.objects.using(using)

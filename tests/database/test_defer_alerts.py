@@ -12,7 +12,7 @@ from django.db import OperationalError
 
 from django_defer.alerts import foreground, gathering
 from django_defer.clock import database_now
-from django_defer.models import Alert, AlertChannel, AlertDelivery
+from django_defer.models import Alert, AlertChannel, AlertDelivery, AlertEvent
 from django_defer.states import State
 from tests import runs
 from tests.channels import lines_of
@@ -49,8 +49,7 @@ def file(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for nothing."""
-    monkeypatch.setattr(foreground, "PAUSE", 0.0)
-    monkeypatch.setattr(foreground, "GATHER", gathering.GATHER * 0)
+    monkeypatch.setattr(gathering, "GATHER", gathering.GATHER * 0)
 
 
 at_once = pytest.mark.usefixtures("_at_once")
@@ -94,13 +93,35 @@ def test_what_is_over_at_the_second_look_is_not_told(
     assert not Alert.objects.filter(closed_at=None).exists()
 
 
-def test_it_takes_no_longer_than_it_may(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_takes_no_longer_than_it_may_and_leaves_the_rest_to_the_next(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     new_run()
     waited: list[float] = []
     monkeypatch.setattr("time.sleep", waited.append)
+    assert "0 messages sent" in command("--seconds", "3")
+    assert waited == []
+    assert lines_of(file) == []
+    Alert.objects.update(next_message_at=database_now(DATABASE))
     assert "1 message sent" in command("--seconds", "3")
-    assert 0 < waited[0] <= 3
     assert len(lines_of(file)) == 1
+
+
+def test_what_nobody_asks_for_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_run(state=State.FAILED)
+    AlertEvent.objects.create(event="run_failed", subject="testapp.noop")
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    entry = {"channel": FILE, "name": "file", "path": str(tmp_path / "a"), "events": ["run_slow"]}
+    with defer_settings(ALERTS=(entry,)):
+        command()
+        Alert.objects.update(next_message_at=database_now(DATABASE))
+        command()
+        waited.clear()
+        command()
+    assert waited == []
 
 
 @at_once
