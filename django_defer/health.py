@@ -1,7 +1,8 @@
 """Health for machines: a view that says in JSON whether it works, to include in a project's urls.
 
 The judgement is that of `defer_status`. It needs no login, so it names nothing: no host, function,
-queue or error. It asks a fixed number of queries and one for each queue in which runs wait.
+queue or error. It asks a fixed number of queries and one for each queue in which runs wait. Trouble
+that it finds is also told, if ALERTS says to whom: the last worker cannot report its own death.
 """
 
 from __future__ import annotations
@@ -12,34 +13,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
 from django.db import Error, connections, transaction
-from django.db.models import Q
 from django.http import JsonResponse
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
+from django_defer.alerts.from_web import tell
 from django_defer.clock import database_now
 from django_defer.conf import conf
 from django_defer.exceptions import NotMigrated
-from django_defer.models import CronDefinition, Run
-from django_defer.reports import (
-    DEFINITIONS_SHOWN,
-    FAILURES_SINCE,
-    LATE,
-    FailureReport,
-    Status,
-    cluster_reports,
-    definition_reports,
-    queue_reports,
-    scheduler_report,
-)
-from django_defer.states import State
-from django_defer.troubles import troubles_of
+from django_defer.troubles import judged_status, troubles_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
     from django.http import HttpRequest
+
+    from django_defer.reports import Status
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +41,11 @@ CONNECT_TIMEOUT: Final = 3  # seconds, where the project sets none
 def health(request: HttpRequest) -> JsonResponse:
     """Answer 200 when all is well, else 503."""
     try:
-        with _impatient():
-            body = _as_json(_status(database_now(str(conf.database))))
+        with impatient():
+            status = judged_status(database_now(str(conf.database)))
+            body = _as_json(status)
+            if not body["ok"]:
+                tell(str(conf.database), status.now, has_workers=status.has_workers)
     except Error as error:
         word = "not_migrated" if NotMigrated.explains(error) else "database_unreachable"
         logger.warning("health.%s %s", word, error, extra={"event": f"health.{word}"})
@@ -67,22 +60,6 @@ def health(request: HttpRequest) -> JsonResponse:
 health.login_required = False  # type: ignore[attr-defined]  # as `login_not_required` does
 for _alias in settings.DATABASES:
     health = transaction.non_atomic_requests(_alias)(health)
-
-
-def _status(now: datetime) -> Status:
-    """Return what `reports.status` does, without what the judgement does not need."""
-    clusters = cluster_reports(now)
-    in_trouble = ~Q(error="") | Q(next_slot_at__lt=now - LATE)
-    return Status(
-        now=now,
-        clusters=clusters,
-        scheduler=scheduler_report(now, clusters),
-        queues=list(queue_reports(clusters)),
-        failures=FailureReport(now - FAILURES_SINCE, 0, is_capped=False, latest=None),
-        definitions=definition_reports(now, DEFINITIONS_SHOWN),
-        definitions_total=CronDefinition.objects.firing().filter(in_trouble).count(),
-        has_parked=Run.objects.filter(state=State.PARKED).exists(),
-    )
 
 
 def trouble_words(status: Status) -> list[str]:
@@ -119,7 +96,7 @@ def _age(instant: datetime | None, now: datetime) -> float | None:
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
+def impatient() -> Iterator[None]:
     """Wait no longer than CONNECT_TIMEOUT for a PostgreSQL to which there is no connection yet."""
     connection = connections[str(conf.database)]
     original = connection.settings_dict

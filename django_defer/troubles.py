@@ -6,10 +6,27 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from django.db.models import Q
+
+from django_defer.models import CronDefinition, Run
+from django_defer.reports import (
+    DEFINITIONS_SHOWN,
+    FAILURES_SINCE,
+    LATE,
+    FailureReport,
+    Status,
+    cluster_reports,
+    definition_reports,
+    queue_reports,
+    scheduler_report,
+)
+from django_defer.states import State
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
-    from django_defer.reports import DefinitionReport, QueueReport, Status
+    from django_defer.reports import DefinitionReport, QueueReport
 
 
 class Kind(StrEnum):
@@ -41,3 +58,22 @@ def troubles_of(status: Status) -> Iterator[Trouble]:
         yield Trouble(Kind.SCHEDULER_STALLED)
     for definition in status.broken:
         yield Trouble(Kind.DEFINITION_ERROR, definition=definition)
+
+
+def judged_status(now: datetime) -> Status:
+    """Return what `reports.status` does, without what the judgement does not need.
+
+    It counts no failures, and of the definitions only those in trouble (`definitions_total`).
+    """
+    clusters = cluster_reports(now)
+    in_trouble = ~Q(error="") | Q(next_slot_at__lt=now - LATE)
+    return Status(
+        now=now,
+        clusters=clusters,
+        scheduler=scheduler_report(now, clusters),
+        queues=list(queue_reports(clusters)),
+        failures=FailureReport(now - FAILURES_SINCE, 0, is_capped=False, latest=None),
+        definitions=definition_reports(now, DEFINITIONS_SHOWN),
+        definitions_total=CronDefinition.objects.firing().filter(in_trouble).count(),
+        has_parked=Run.objects.filter(state=State.PARKED).exists(),
+    )

@@ -32,6 +32,8 @@ DEFAULT: Final = frozenset(Event) - OFF
 CONDITIONS: Final = frozenset(
     {Event.DEFINITION_ERROR, Event.QUEUE_STALLED, Event.NO_WORKERS, Event.SCHEDULER_STALLED}
 )
+# About no function in particular.
+OF_ALL: Final = frozenset({Event.QUEUE_STALLED, Event.NO_WORKERS, Event.SCHEDULER_STALLED})
 # Over when the function succeeds.
 FAILURES: Final = frozenset(
     {Event.RUN_FAILED, Event.RUN_RETRYING, Event.RUN_LOST, Event.RUN_TIMED_OUT}

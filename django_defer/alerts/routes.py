@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from django_defer.alerts.events import DEFAULT, Event
+from django_defer.alerts.events import DEFAULT, OF_ALL, Event
 from django_defer.conf import conf
 
 if TYPE_CHECKING:
@@ -43,9 +43,14 @@ class Route:
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # addresses are secrets
 
     def wants(self, event: Event, subject: str = "", names: object = None) -> bool:
-        """Say whether it is told. `names` is the function's own `alert=`, None: it says nothing."""
+        """Say whether it is told. `names` is the function's own `alert=`, None: it says nothing.
+
+        What is about no function in particular is told whatever functions the entry names.
+        """
         if event not in self.events or names is False:
             return False
+        if event in OF_ALL:
+            return True
         if isinstance(names, (list, tuple)):
             return self.name in names
         return any(fnmatch.fnmatchcase(subject, pattern) for pattern in self.functions)

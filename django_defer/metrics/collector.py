@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from django_defer.clock import database_now
 from django_defer.conf import conf
-from django_defer.health import _impatient as impatient
+from django_defer.health import impatient
 from django_defer.metrics.numbers import Histogram, Numbers, gather
 from django_defer.metrics.statements import BUCKETS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,23 @@ from django.test import RequestFactory, override_settings
 from django.urls import reverse
 
 from django_defer import health as module
+from django_defer.alerts import from_web
 from django_defer.clock import DatabaseNow, database_now
 from django_defer.health import health
-from django_defer.models import Cluster, CronDefinition
+from django_defer.models import Alert, AlertChannel, Cluster, CronDefinition
 from django_defer.pauses import pause_queue
 from django_defer.states import State
 from tests import runs
-from tests.runs import DATABASE, captured, database, new_cluster, new_definition, new_run
+from tests.channels import lines_of
+from tests.runs import (
+    DATABASE,
+    captured,
+    database,
+    defer_settings,
+    new_cluster,
+    new_definition,
+    new_run,
+)
 from tests.scratch import Project
 
 if TYPE_CHECKING:
@@ -241,14 +252,14 @@ def test_a_server_that_is_not_there_is_not_waited_for_long() -> None:
     """The project's own connect_timeout is kept; the options are as before afterwards."""
     connection = connections[DATABASE]
     before = connection.settings_dict
-    with module._impatient():
+    with module.impatient():
         inside = dict(connection.settings_dict["OPTIONS"])
     assert connection.settings_dict is before
     if runs.is_postgres():
         assert inside["connect_timeout"] == module.CONNECT_TIMEOUT
         connection.settings_dict = {**before, "OPTIONS": {"connect_timeout": 1}}
         try:
-            with module._impatient():
+            with module.impatient():
                 assert connection.settings_dict["OPTIONS"]["connect_timeout"] == 1
         finally:
             connection.settings_dict = before
@@ -263,6 +274,100 @@ def test_no_transaction_is_opened_around_it_whatever_the_project_s_requests_do()
 def test_it_is_a_plain_view() -> None:
     response = health(RequestFactory().get("/"))
     assert json.loads(response.content)["ok"]
+
+
+# -- who is told of it -----------------------------------------------------------------------------
+
+FILE = {"channel": "tests.channels.FileChannel", "name": "file"}
+TOLD = ({"channel": "log"},)
+
+
+def test_trouble_that_it_finds_is_raised_and_in_the_end_sent(
+    client: Client, tmp_path: Path
+) -> None:
+    no_workers()
+    with defer_settings(ALERTS=({**FILE, "path": str(tmp_path / "alerts")},)):
+        assert not ask(client)["ok"]
+        assert Alert.objects.get().event == "no_workers"
+        Alert.objects.update(next_message_at=database_now(DATABASE))
+        ask(client)
+        assert lines_of(tmp_path / "alerts") == []  # not so soon again
+        AlertChannel.objects.filter(name="").update(not_before=DatabaseNow(-SECOND))
+        ask(client)
+        assert [line[0] for line in lines_of(tmp_path / "alerts")] == ["no_workers"]
+
+
+def test_where_workers_are_alive_they_send(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue_unserved()
+    monkeypatch.setattr(from_web, "work", pytest.fail)
+    with defer_settings(ALERTS=TOLD):
+        assert not ask(client)["ok"]
+    assert Alert.objects.get().event == "queue_stalled"
+
+
+def test_it_cannot_be_used_to_flood(client: Client) -> None:
+    no_workers()
+    with defer_settings(ALERTS=TOLD):
+        first = count_of(client)
+        later = [count_of(client) for _ in range(5)]
+    assert later == [QUERIES + 1 + 2] * 5  # whether it is the turn, twice
+    assert first > later[0]
+    assert Alert.objects.count() == 1
+
+
+def count_of(client: Client) -> int:
+    with captured() as queries:
+        client.get(URL)
+    return len(runs.statements(queries))
+
+
+def test_where_all_is_well_or_nobody_is_to_be_told_it_asks_nothing_more(client: Client) -> None:
+    new_cluster()
+    new_run(queued_at=DatabaseNow())
+    with defer_settings(ALERTS=TOLD):
+        assert count_of(client) == QUERIES + 1
+    Cluster.objects.all().delete()
+    assert count_of(client) == QUERIES + 1
+    assert not AlertChannel.objects.exists()
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, OperationalError])
+def test_an_error_in_telling_changes_no_answer(
+    client: Client,
+    error: type[Exception],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*args: object) -> None:
+        raise error("secret")
+
+    monkeypatch.setattr(from_web, "work", fail)
+    no_workers()
+    with defer_settings(ALERTS=TOLD):
+        data = ask(client)
+    assert data["trouble"] == ["no_workers"]
+    assert [record.event for record in caplog.records] == ["alerts.not_told"]  # type: ignore[attr-defined]
+
+
+def test_tables_that_do_not_answer_change_no_answer(client: Client) -> None:
+    no_workers()
+    with database().cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {AlertChannel._meta.db_table} RENAME TO gone")
+    with defer_settings(ALERTS=TOLD):
+        response = client.get(URL)  # the test's transaction is rolled back in the end
+    assert response.json()["trouble"] == ["no_workers"]
+
+
+def test_a_channel_that_hangs_is_not_waited_for_long(client: Client) -> None:
+    no_workers()
+    with defer_settings(ALERTS=({"channel": "tests.channels.HangingChannel", "name": "slow"},)):
+        client.get(URL)
+        Alert.objects.update(next_message_at=database_now(DATABASE))
+        AlertChannel.objects.filter(name="").update(not_before=None)
+        began = time.monotonic()
+        assert client.get(URL).json()["trouble"] == ["no_workers"]
+        assert from_web.SECONDS <= time.monotonic() - began < from_web.SECONDS * 3
+    assert AlertChannel.objects.get(name="slow").last_error
 
 
 ASK = """

@@ -45,8 +45,9 @@ scheduler overrides reports history_statements
 history
 troubles
 status_text explanations subjects
-status_json definition_explanations health
+status_json definition_explanations
 alerts
+health
 explain_text urls metrics
 bell process django_q2
 board interrupts
