@@ -211,7 +211,7 @@ def test_who_is_not_told_of_the_cause_is_told_of_what_follows(now: datetime) -> 
 def test_a_team_that_is_told_of_its_functions_alone_is_told_of_their_slots(now: datetime) -> None:
     new_definition("shop.daily", next_slot_at=now - HOUR)
     new_definition("blog.daily", next_slot_at=now - HOUR)
-    team = {"channel": "log", "name": "shop", "functions": ["shop.*"]}
+    team = {"channel": "log", "name": "shop", "functions": ["shop.*"], "events": ["slot_missed"]}
     with defer_settings(ALERTS=(*ALL, team)):
         assert look(now) == [("no_workers", ""), ("slot_missed", "shop.daily")]
     assert "did not fire" in Alert.objects.get(event="slot_missed").examples[0]["error"]
