@@ -36,10 +36,11 @@ def measure(arena: Arena) -> Report:
     report = Report(
         name="admin",
         title=f"The admin beside {rows:,} runs: milliseconds a page",
-        columns=["", "p50", "highest", "first", "database", "Python", "queries", "KiB"],
+        columns=["", "p50", "lowest", "highest", "first", "database", "Python", "queries", "KiB"],
         notes=[
             f"each was asked for {times} times after a first time, fewer if it is slow.",
             "database: its share of the median. Python: the processor's time of this process.",
+            "lowest: what is left of the median where nothing else keeps the machine busy.",
             f"{OWN}: it tells how busy the machine is with something else.",
             f"the slowest statement of each of the {len(slow)} slow pages is in the JSON, with "
             "its plan.",
@@ -67,6 +68,7 @@ def _median(page: dict[str, Any]) -> float:
 def _add(report: Report, page: dict[str, Any]) -> None:
     numbers = (
         _median(page),
+        min(page["milliseconds"]),
         max(page["milliseconds"]),
         page["first"],
         median(page["in_database"]),
