@@ -143,7 +143,7 @@ def status(client: Client, world: World) -> None:
 # What is asked, and how many queries it may take; two of each are for the session and the person.
 ASKED: Final[dict[str, tuple[Ask, int]]] = {
     "admin index": (lambda client, world: client.get("/admin/"), 3),
-    "a function": (page(BackgroundFunction, "definition"), 8),
+    "a function": (page(BackgroundFunction, "definition"), 10),
     "a definition": (page(CronDefinition, "definition"), 8),
     "a definition to be overridden": (override, 4),
     "a cluster": (page(Cluster, "cluster"), 4),
