@@ -99,10 +99,12 @@ def own_page() -> bytes:
 
 
 def _runs(parent: str) -> Iterator[tuple[str, Action]]:
-    yield from _lists("run", [*RUNS, {"p": 200}, {"p": 100, "function": BUSY}])
+    yield from _lists("run", RUNS)
     run = Run.objects.order_by("-pk")[100_000 if Run.objects.count() > 100_000 else 1000]
     definition = CronDefinition.objects.get(function=BUSY)
     for name, query in (
+        ("a deep page", {"before": str(run.pk)}),
+        ("a deep page of a function", {"before": str(run.pk), "function": BUSY}),
         ("definition", {"definition": str(definition.pk)}),
         ("parent", {"parent": parent}),
         ("parent, failed", {"parent": parent, "state": "failed"}),
