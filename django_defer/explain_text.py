@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
+from django_defer.counting import sum_up, up_to_limit
 from django_defer.definition_explanations import (
     definition_in_words,
     error_in_words,
@@ -26,7 +27,7 @@ from django_defer.models import Attempt, BackgroundFunction, CronDefinition, Run
 from django_defer.reports import MOST_FAILURES, MOST_WAITING
 from django_defer.run_facts import (
     attempts_in_words,
-    count_by_shown_state,
+    count_children,
     latest_attempts,
     state_word,
 )
@@ -117,9 +118,9 @@ def _relative(run_id: UUID | None) -> str:
 
 
 def _children(run: Run) -> str:
-    counts = count_by_shown_state(Run.objects.children_of(run.pk))
-    parts = ", ".join(f"{n:,} {state_word(state)}" for state, n in counts.items())
-    return f"{sum(counts.values()):,}: {parts}" if counts else ""
+    counts = count_children(run.pk)
+    parts = ", ".join(f"{up_to_limit(n)} {state_word(state)}" for state, n in counts.items())
+    return f"{sum_up(list(counts.values()))}: {parts}" if counts else ""
 
 
 def _definition(row: CronDefinition, at: datetime) -> Iterator[str]:

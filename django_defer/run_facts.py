@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from django.db import connections
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from django_defer.catch_up import MOST_MISSED
+from django_defer.conf import conf
+from django_defer.counting import MOST_COUNTED, count_each
 from django_defer.models import Attempt, Run
 from django_defer.states import WAITING, State
 from django_defer.wording import show_duration
 
 if TYPE_CHECKING:
-    from django_defer.querysets import RunQuerySet
+    from uuid import UUID
 
 RETRYING: Final = "retrying"  # shown instead of "scheduled" once an attempt did not succeed
 ORDER: Final = [
@@ -82,12 +85,17 @@ def missed_in_words(run: Run) -> str:
     ) % {"n": run.missed_slots}
 
 
-def count_by_shown_state(runs: RunQuerySet) -> dict[str, int]:
-    """Count by state, with the runs that wait for another attempt apart from the delayed ones."""
-    counts = runs.count_by_state()
+def count_children(run_id: UUID) -> dict[str, int]:
+    """Count what this run enqueued by state, each up to the limit of `count_each`.
+
+    Those that wait for another attempt are counted apart from the delayed ones, unless there are
+    too many to look at.
+    """
+    key = Run._meta.pk.get_db_prep_value(run_id, connections[str(conf.database)])
+    counts = count_each("state", State.values, "parent_id = %s", key)
     scheduled = counts.get(State.SCHEDULED, 0)
-    if scheduled:
-        retrying = runs.retrying().count()
+    if 0 < scheduled <= MOST_COUNTED:
+        retrying = Run.objects.children_of(run_id).retrying()[:scheduled].count()
         counts |= {State.SCHEDULED: scheduled - retrying, RETRYING: retrying}
     return {str(state): counts[state] for state in ORDER if counts.get(state)}
 

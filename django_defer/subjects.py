@@ -70,11 +70,13 @@ def _matching(digits: str) -> list[Run]:
     if len(digits) >= SHORTEST_PREFIX:
         found = list(runs.with_id_beginning(digits).order_by("-pk")[: MOST_NAMED + 1])
     if not found and len(digits) == END_OF_ID:
-        newest = Run.objects.order_by("-pk").values("pk")[:NEWEST]
+        ids = Run.objects.order_by("-pk").values_list("pk", flat=True)
+        oldest = ids[NEWEST : NEWEST + 1].first()
         ending = runs.order_by().filter(pk__endswith=digits)
-        found = list(ending.filter(pk__in=newest)[: MOST_NAMED + 1]) or list(
-            ending[: MOST_NAMED + 1]
-        )
+        newest = ending.filter(pk__gt=oldest) if oldest else ending
+        found = list(newest[: MOST_NAMED + 1])
+        if not found and oldest:
+            found = list(ending.filter(pk__lte=oldest)[: MOST_NAMED + 1])
     return sorted(found, key=lambda run: run.pk, reverse=True)
 
 

@@ -179,8 +179,8 @@ class Define:
             registry.remove(key)
 
 
-def fill(state: State, count: int = 5000, **columns: str) -> None:
-    """Insert many runs at once (PostgreSQL). `columns` are SQL; `n` counts the rows from 1."""
+def fill(state: State, count: int = 5000, /, **columns: str) -> None:
+    """Insert many runs at once (PostgreSQL). `columns` are SQL, `state` too; `n` counts from 1."""
     values = {
         "id": "gen_random_uuid()",
         "function": f"'{NOOP}'",

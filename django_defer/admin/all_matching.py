@@ -52,7 +52,9 @@ class AllMatching:
         """Ask, or work for a while; None when all is done, and said in messages."""
         self.rows = self.rows.order_by("pk")
         is_answered = answered in self.request.POST
-        question = self.verb.asks(list(self.rows[:2]), self.request.POST if is_answered else None)
+        # Any two, in no order: the oldest that wait are behind millions that have ended.
+        some = list(self.rows.order_by()[:2])
+        question = self.verb.asks(some, self.request.POST if is_answered else None)
         if not is_answered or (question is not None and not question.is_valid()):
             all_rows = self.admin.get_queryset(self.request).order_by("pk")
             self.until = all_rows.values_list("pk", flat=True).last()

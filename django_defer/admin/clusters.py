@@ -26,6 +26,7 @@ from django_defer.admin.rendering import (
 )
 from django_defer.admin.verbs import PAUSE, RESUME
 from django_defer.conf import conf
+from django_defer.counting import count_each, up_to_limit
 from django_defer.durations import parse_duration
 from django_defer.models import Cluster, Queue, Run
 from django_defer.wording import EMPTY, pause_in_words, relative
@@ -34,14 +35,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from django.http import HttpRequest
-
-    from django_defer.querysets import RunQuerySet
-
-
-def count_by(runs: RunQuerySet, column: str, values: list[Any]) -> dict[Any, int]:
-    """Count the runs that have each of these values in a column, in one query."""
-    found = runs.filter(**{f"{column}__in": values}).order_by().values_list(column)
-    return dict(found.annotate(n=Count("pk")))
 
 
 class ClusterAdmin(ReadingAdmin):
@@ -80,7 +73,8 @@ class ClusterAdmin(ReadingAdmin):
 
     def prepare(self, rows: list[Any]) -> None:
         """Count what each cluster holds."""
-        counts = count_by(Run.objects.active(), "cluster", [row.pk for row in rows])
+        held = Run.objects.active().filter(cluster__in=[row.pk for row in rows])
+        counts = dict(held.order_by().values_list("cluster").annotate(n=Count("pk")))
         for row in rows:
             row.shown_busy = counts.get(row.pk, 0)
 
@@ -158,8 +152,8 @@ class QueueAdmin(ActingAdmin):
         )
 
     def prepare(self, rows: list[Any]) -> None:
-        """Count what is due in each queue."""
-        counts = count_by(Run.objects.queued(), "queue", [row.name for row in rows])
+        """Count what is due in each queue, up to a limit."""
+        counts = count_each("queue", [row.name for row in rows], "state = 'queued'")
         for row in rows:
             row.shown_queued = counts.get(row.name, 0)
 
@@ -171,7 +165,7 @@ class QueueAdmin(ActingAdmin):
     @admin.display(description=gettext_lazy("due runs"))
     def queued(self, row: Any) -> str:
         """How many runs are due in it."""
-        return f"{row.shown_queued:,}" if row.shown_queued else EMPTY
+        return up_to_limit(row.shown_queued) if row.shown_queued else EMPTY
 
     @admin.display(description=gettext_lazy("pause"))
     def pause(self, row: Queue) -> str:

@@ -13,7 +13,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from tests.benchmarks import bloat, enqueueing, latency, pruning, recovery, schedules, throughput
+from tests.benchmarks import (
+    admin,
+    bloat,
+    enqueueing,
+    latency,
+    pruning,
+    recovery,
+    schedules,
+    throughput,
+)
 from tests.benchmarks.arena import Arena, durable_commit_ms
 from tests.benchmarks.report import Report
 
@@ -25,6 +34,7 @@ TOPICS: Final[dict[str, Callable[[Arena], Report]]] = {
     "recovery": recovery.measure,
     "bloat": bloat.measure,
     "pruning": pruning.measure,
+    "admin": admin.measure,
 }
 
 

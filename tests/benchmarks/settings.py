@@ -6,9 +6,15 @@ import json
 import os
 
 from tests.databases import server_from_environment
+from tests.settings import MIDDLEWARE as MIDDLEWARE
+from tests.settings import PASSWORD_HASHERS as PASSWORD_HASHERS
+from tests.settings import TEMPLATES as TEMPLATES
 
 SECRET_KEY = "of no use outside of the benchmarks"
 DEBUG = False
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "tests.urls"
+STATIC_URL = "static/"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

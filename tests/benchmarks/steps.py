@@ -18,7 +18,7 @@ from typing import Any, Final
 import django
 from django.db import close_old_connections, transaction
 
-from tests.benchmarks import bloat_steps, functions, pruning_steps, schedule_steps
+from tests.benchmarks import admin_steps, bloat_steps, functions, pruning_steps, schedule_steps
 
 WARM_UPS: Final = 10
 GAP: Final = (0.030, 0.120)  # seconds between two enqueues of an idle system
@@ -130,6 +130,8 @@ def main(arguments: Sequence[str]) -> None:
         "weekend": schedule_steps.weekend,
         "q2_due": schedule_steps.q2_due,
         "q2_lateness": schedule_steps.q2_lateness,
+        "seed_admin": admin_steps.seed,
+        "ask_admin": admin_steps.ask,
     }
     print(json.dumps(steps[name](*values)))
 

@@ -31,7 +31,7 @@ cron_words
 retries cron payload_reading querysets
 payload_display clock_changes
 payloads registry models wakeup
-discovery call_options catch_up keys redaction
+discovery call_options catch_up keys redaction counting
 deadlines run_facts outcomes
 options enqueue claims transitions inserts
 fronts attempt_facts
