@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib import admin
-from django.db.models import Count
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -28,13 +27,14 @@ from django_defer.admin.rendering import (
     stack,
     state_badge,
 )
+from django_defer.admin.unfinished import Unfinished, unfinished_of
 from django_defer.admin.verbs import PAUSE, RESUME, RUN_NOW
 from django_defer.models import BackgroundFunction, CronDefinition, Run
-from django_defer.states import ACTIVE, UNFINISHED, State
+from django_defer.states import State
 from django_defer.wording import EMPTY, orphaned_in_words, pause_in_words, relative, show_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from django.http import HttpRequest
 
@@ -68,23 +68,23 @@ class BackgroundFunctionAdmin(ActingAdmin):
     def prepare(self, rows: list[Any]) -> None:
         """Count what is unfinished, and fetch the latest runs and the definition of each."""
         keys = [row.key for row in rows]
-        counts = count_unfinished(keys)
+        unfinished = unfinished_of(keys)
         latest = latest_of(keys)
         definitions = CronDefinition.objects.filter(function__in=keys)
         by_key = {definition.function_id: definition for definition in definitions}
         for row in rows:
-            row.shown_counts = counts.get(row.key, (0, 0))
+            row.shown_unfinished = unfinished[row.key]
             row.shown_latest = latest.get(row.key, Latest())
             row.shown_definition = by_key.get(row.key)
 
     @admin.display(description=gettext_lazy("status"))
     def status_and_unfinished(self, row: Any) -> str:
         """Active, paused, not in the code; how many runs wait, and how many are in hand."""
-        waiting, running = row.shown_counts
+        waiting, running = row.shown_unfinished.waiting, row.shown_unfinished.active
         return stack(
             status_badge(row),
-            _("%(n)s waiting") % {"n": f"{waiting:,}"} if waiting else "",
-            _("%(n)s running") % {"n": f"{running:,}"} if running else "",
+            _("%(n)s waiting") % {"n": waiting} if waiting else "",
+            _("%(n)s running") % {"n": running} if running else "",
         )
 
     @admin.display(description=gettext_lazy("last runs"))
@@ -122,35 +122,13 @@ def place_of(row: BackgroundFunction) -> str:
     return code(f"{row.module}:{row.line}") if row.module else EMPTY
 
 
-def count_unfinished(keys: list[str]) -> dict[str, tuple[int, int]]:
-    """Return how many runs of each function wait, and how many are active."""
-    counts: dict[str, tuple[int, int]] = {}
-    for key, state, n in _unfinished(keys):
-        waiting, active = counts.get(key, (0, 0))
-        counts[key] = (waiting, active + n) if state in ACTIVE else (waiting + n, active)
-    return counts
-
-
-def _unfinished(keys: list[str]) -> Iterable[tuple[str, str, int]]:
-    """Yield function, state and how many there are.
-
-    A state at a time: each has a partial index, which a query for all of them would not use.
-    """
-    runs = Run.objects.filter(function__in=keys).order_by()
-    first, *others = (
-        runs.in_state(state).values_list("function", "state").annotate(n=Count("pk"))
-        for state in UNFINISHED
-    )
-    return first.union(*others, all=True)
-
-
 def function_page(row: BackgroundFunction, links: Links) -> Page:
     """Return the page of a function."""
     definition = CronDefinition.objects.filter(function=row.key).first()
-    counts = {State(state): n for _key, state, n in _unfinished([row.key])}
+    unfinished = unfinished_of([row.key])[row.key]
     latest, found = latest_of([row.key]).get(row.key, Latest()), ended_of(row.key)
-    facts = _facts(row, definition, links) + _now(row, counts, latest, found, links)
-    sentences = [orphaned_in_words(row), pause_in_words(row), _counts_in_words(counts)]
+    facts = _facts(row, definition, links) + _now(row, unfinished, latest, found, links)
+    sentences = [orphaned_in_words(row), pause_in_words(row), _counts_in_words(unfinished)]
     return Page(
         title=row.key,
         badge=status_badge(row),
@@ -169,14 +147,13 @@ def function_page(row: BackgroundFunction, links: Links) -> Page:
     )
 
 
-def _counts_in_words(counts: dict[State, int]) -> str:
-    running = sum(n for state, n in counts.items() if state in ACTIVE)
-    waiting = sum(counts.values()) - running
+def _counts_in_words(unfinished: Unfinished) -> str:
+    waiting, running = unfinished.waiting, unfinished.active
     if not (waiting or running):
         return _("Nothing of it waits or runs.")
     return _("%(waiting)s waiting, %(running)s running.") % {
-        "waiting": f"{waiting:,}",
-        "running": f"{running:,}",
+        "waiting": waiting or 0,
+        "running": running or 0,
     }
 
 
@@ -198,16 +175,17 @@ def _facts(
 
 
 def _now(
-    row: BackgroundFunction, counts: dict[State, int], latest: Latest, found: Ended, links: Links
+    row: BackgroundFunction, unfinished: Unfinished, latest: Latest, found: Ended, links: Links
 ) -> list[tuple[Any, Any]]:
     """Return how it is doing."""
-    unfinished = (
-        links.to_list(Run, f"{counts[state]:,} {state.label}", function=row.key, state=state)
-        for state in State
-        if state in counts
+    shown = {state: unfinished.show([state]) for state in State}
+    left = (
+        links.to_list(Run, f"{n} {state.label}", function=row.key, state=state)
+        for state, n in shown.items()
+        if n
     )
     return [
-        (_("Not finished"), format_html_join(", ", "{}", ((each,) for each in unfinished))),
+        (_("Not finished"), format_html_join(", ", "{}", ((each,) for each in left))),
         (_("Last runs"), strip(latest, links, now()) if latest.runs else ""),
         (_("Succeeded"), success_in_words(latest)),
         (_("Last failure"), _last_failure(Latest(found.runs), links)),

@@ -207,8 +207,6 @@ def test_a_question_about_all_that_match_does_not_read_them_from_the_oldest_on(
 BOUNDED: Final = re.compile(
     r"LIMIT \d+|\bIN \('claimed', 'running'\)|id >= ", re.IGNORECASE | re.DOTALL
 )
-# These two count what waits, state by state, through the indexes of what waits.
-OF_WHAT_WAITS: Final = {"a function", "backgroundfunction/"}
 COUNT: Final = re.compile(r"\bcount\s*\(", re.IGNORECASE)
 
 
@@ -232,7 +230,7 @@ def test_this_file_knows_a_count_of_all_runs(world: World) -> None:
     assert unbounded_counts(queries) == []
 
 
-@pytest.mark.parametrize("name", [each for each in (*ASKED, *LISTS) if each not in OF_WHAT_WAITS])
+@pytest.mark.parametrize("name", [*ASKED, *LISTS])
 def test_it_never_counts_runs_without_a_bound(
     admin_client: Client, world: World, name: str
 ) -> None:
