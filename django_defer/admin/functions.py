@@ -19,6 +19,7 @@ from django_defer.admin.mirrors import pause_facts, show_schedule, status_badge
 from django_defer.admin.pages import Page, Section, Table
 from django_defer.admin.rendering import (
     Links,
+    breakable,
     code,
     now,
     quiet,
@@ -47,7 +48,7 @@ class BackgroundFunctionAdmin(ActingAdmin):
     verbs = (RUN_NOW, PAUSE, RESUME)
     actions = as_actions(verbs)
     list_display = (
-        "key",
+        "shown_key",
         "status_and_unfinished",
         "last_runs",
         "success_and_duration",
@@ -55,10 +56,10 @@ class BackgroundFunctionAdmin(ActingAdmin):
         "schedule",
     )
     list_per_page = 50
-    list_display_links = ("key",)
+    list_display_links = ("shown_key",)
     list_filter = (StatusFilter, QueueFilter)
     search_fields = ("key", "module")
-    sortable_by = ("key",)
+    sortable_by = ("shown_key",)
     ordering = ("key",)
 
     def page(self, request: HttpRequest, row: BackgroundFunction) -> Page:
@@ -76,6 +77,11 @@ class BackgroundFunctionAdmin(ActingAdmin):
             row.shown_unfinished = unfinished[row.key]
             row.shown_latest = latest.get(row.key, Latest())
             row.shown_definition = by_key.get(row.key)
+
+    @admin.display(description=gettext_lazy("key"), ordering="key")
+    def shown_key(self, row: Any) -> str:
+        """Its key, which may be long."""
+        return breakable(row.key)
 
     @admin.display(description=gettext_lazy("status"))
     def status_and_unfinished(self, row: Any) -> str:
@@ -106,7 +112,7 @@ class BackgroundFunctionAdmin(ActingAdmin):
         if run is None or run.finished_at is None:
             return EMPTY
         when = self.links.to(Run, run.pk, relative(run.finished_at, now()))
-        return stack(when, quiet(run.error_class.rpartition(".")[2]))
+        return stack(when, quiet(breakable(run.error_class.rpartition(".")[2])))
 
     @admin.display(description=gettext_lazy("schedule"))
     def schedule(self, row: Any) -> str:

@@ -6,6 +6,7 @@ takes HTML from data. An instant is shown in Django's current time zone and alwa
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
@@ -13,7 +14,7 @@ from urllib.parse import urlencode
 from django.contrib.admin.utils import quote
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
 SHORT_ZONE: Final = 4  # characters of a zone's name that stay on the line of the time
+_PART: Final = re.compile(r"[^._]*?(?:[._]+|(?<=[a-z0-9])(?=[A-Z])|$)")
 SHORT_ID: Final = 8  # characters, the last ones: a UUIDv7 begins with its time
 
 
@@ -114,6 +116,12 @@ def block(text: str) -> SafeString:
 def quiet(text: Any) -> SafeString:
     """Return text that does not draw the eye."""
     return format_html('<span class="defer-quiet">{}</span>', text)
+
+
+def breakable(name: str) -> SafeString:
+    """Return a name of code that may go on in the next line after a dot, a "_" or between words."""
+    parts = ((part,) for part in _PART.findall(name) if part)
+    return format_html_join(mark_safe("<wbr>"), "{}", parts)
 
 
 def code(text: Any) -> SafeString:
