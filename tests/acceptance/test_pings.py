@@ -8,33 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from django_defer.alerts import pings
-from django_defer.clock import database_now
 from django_defer.models import CronDefinition, Ping, Run
 from tests.acceptance.harness import outcomes, wait_for_end, wait_until
 from tests.receivers import listening
 
 if TYPE_CHECKING:
     from tests.acceptance.harness import Trees
-    from tests.receivers import Received
 
 WATCHED = "testapp.watched"
 
 
 def run_watched() -> Run:
     return CronDefinition.objects.get(function=WATCHED).run_now()
-
-
-def deliver(switch: Received, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Send what is due from here, if no worker's supervisor has; return what was asked for."""
-    monkeypatch.setattr(pings, "addresses", lambda: {WATCHED: f"{switch.url}/abc"})
-
-    def all_sent() -> bool:
-        pings.send_due_pings("default", database_now("default"), 5)
-        return not Ping.objects.exists()
-
-    wait_until(all_sent, what="the pings")
-    return switch.paths
 
 
 @pytest.mark.parametrize(
@@ -48,14 +33,15 @@ def deliver(switch: Received, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ],
 )
 def test_it_is_told_of_the_start_and_of_the_end_for_good(
-    trees: Trees, monkeypatch: pytest.MonkeyPatch, trouble: str, end: str, tried: list[str]
+    trees: Trees, trouble: str, end: str, tried: list[str]
 ) -> None:
     with listening() as switch:
         env = {"DEFER_TEST_PING_URL": f"{switch.url}/abc", "DEFER_TEST_TROUBLE": trouble}
         trees("--workers", "1", "--no-scheduler", env=env)
         run = run_watched()
         wait_for_end(run)
-        assert deliver(switch, monkeypatch) == [
+        wait_until(lambda: not Ping.objects.exists(), what="the pings' end")
+        assert switch.paths == [
             f"/abc/start?rid={run.pk}",
             f"/abc{end}?rid={run.pk}",
         ]
