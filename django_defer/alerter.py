@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.db import DatabaseError
 
-from django_defer.alerts.dispatch import is_work_due, work
+from django_defer.alerts.dispatch import is_wanted, is_work_due, work
 from django_defer.alerts.routes import routes
 from django_defer.clock import database_now
 from django_defer.conf import conf
@@ -24,6 +24,7 @@ from django_defer.durations import parse_duration
 from django_defer.models import Cluster
 from django_defer.process import Lifeline, ignore_stop_signals
 from django_defer.seats import start
+from django_defer.surroundings import process_begins, process_ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +66,7 @@ class Alerter:
         now = time.monotonic()
         if self.process is not None:
             self._watch(now)
-        if self.process is not None or now < self._look_at or not routes():
+        if self.process is not None or now < self._look_at or not is_wanted():
             return
         self._look_at = now + LOOK
         try:
@@ -107,7 +108,7 @@ class Alerter:
             self.stop(0)
 
     def _is_needed(self, now: float) -> bool:
-        overdue = now - self._worked_at - INTERVAL
+        overdue = now - self._worked_at - INTERVAL if routes() else -INTERVAL
         if not is_work_due(self.using, self._database_now(now)):
             self._due_since = None
             if overdue < 0:
@@ -161,7 +162,11 @@ def run_alerter(using: str, lifeline: Lifeline) -> None:
     ignore_stop_signals()
     silence_signals()
     keep_connections(busy_timeout=BUSY_TIMEOUT)
-    send_alerts(using)
+    process_begins(forked=True)
+    try:
+        send_alerts(using)
+    finally:
+        process_ends()
 
 
 def send_alerts(using: str, *, is_last: bool = False) -> None:

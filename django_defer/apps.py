@@ -15,9 +15,12 @@ class DeferConfig(AppConfig):
 
     def ready(self) -> None:
         """Discover, and register signal receivers and checks."""
-        from django_defer import checks, outcomes, signals  # noqa: F401
-        from django_defer.alerts import recording
+        from django_defer import checks, outcomes, sentry, signals  # noqa: F401
+        from django_defer.alerts import pings, recording
         from django_defer.discovery import discover
 
         outcomes.add_hook(recording.record, successes=recording.is_success_wanted)
+        outcomes.add_hook(pings.record, successes=pings.is_success_wanted)
+        pings.connect()
+        sentry.connect()
         discover()

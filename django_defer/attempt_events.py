@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def tell(name: str, started: Started, seconds: float, **facts: Any) -> None:
+def tell(name: str, started: Started, seconds: float | None, **facts: Any) -> None:
     """Send the signal for what happened, after its commit."""
     emit(
         name,
         run_id=started.claim.run_id,
         function=started.function,
         attempt=started.claim.attempt,
+        slot=started.slot,
         seconds=seconds,
         **facts,
     )

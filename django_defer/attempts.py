@@ -66,7 +66,7 @@ def start(using: str, claim: Claim, worker: str) -> Started | None:
         function=function,
         args=_from_json(args),
         started_at=as_instant(started_at, connection),
-        slot=as_instant(slot, connection) if slot else _slot_of_original(using, original),
+        slot=as_instant(slot, connection) if slot else slot_of_original(using, original),
         missed_slots=missed,
         root_id=UUID(str(root)) if root else claim.run_id,
         failures=failures,
@@ -86,7 +86,7 @@ def discard_expired(using: str, claim: Claim) -> bool:
     return bool(discard(using, mine.filter(discard_after__lte=DatabaseNow()), Reason.EXPIRED))
 
 
-def _slot_of_original(using: str, original: Any) -> datetime | None:
+def slot_of_original(using: str, original: Any) -> datetime | None:
     """Return the slot that a rerun, which has none of its own, stands for."""
     while original is not None:
         runs = Run.objects.using(using).filter(pk=original)

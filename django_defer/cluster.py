@@ -30,6 +30,7 @@ from django_defer.process import STOP_SIGNALS, Lifeline
 from django_defer.reap import SHUT_DOWN
 from django_defer.registry import registry
 from django_defer.seats import QUICK_DEATH, Seat, start
+from django_defer.surroundings import process_begins
 from django_defer.worker_process import run_pusher
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ class Supervisor(Sentinel):  # type: ignore[misc]
         """Work until told to stop (or, draining, until there is nothing left to do)."""
         keep_connections(busy_timeout=0.25)
         self.duties.limit_statements()
+        process_begins(forked=False)
         handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         for number in handlers:
             signal.signal(number, self._on_signal)

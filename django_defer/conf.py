@@ -35,6 +35,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "QUEUE_STALLED_AFTER": "10m",
     "SLOT_MARGIN": "10m",
     "METRICS_TOKEN": None,
+    "SENTRY": True,
 }
 
 

@@ -41,9 +41,9 @@ from django_defer.process import only_in_this_process
 from django_defer.redaction import hider
 from django_defer.registry import Function, registry
 from django_defer.run_logs import Recorder, Scribe
-from django_defer.signals import emit
 from django_defer.states import ACTIVE, State
 from django_defer.stored_calls import read_call, write_result
+from django_defer.surroundings import surrounded
 from django_defer.wakeup import announce
 
 logger = logging.getLogger(__name__)
@@ -79,8 +79,9 @@ class Executor:
             else:
                 self.let_next_slot_begin(None)
             return
-        emit("run.started", run_id=claim.run_id, function=started.function, attempt=claim.attempt)
-        self.attempt(started)
+        with surrounded(started):
+            tell("run.started", started, None)
+            self.attempt(started)
         self.let_next_slot_begin(started)
         self.ended += 1
         if self.inbox is not None and self.ended >= int(conf.max_runs_per_worker):
@@ -186,9 +187,9 @@ class Executor:
         else:
             text = f"{failure.error_class}: {failure.error_message}"
             if event := _FINAL.get(state):
-                tell(event, started, seconds, error=text)
+                tell(event, started, seconds, error=text, exception=cause)
                 return
-            tell("run.retrying", started, seconds, error=text, retry_in=retry_in)
+            tell("run.retrying", started, seconds, error=text, retry_in=retry_in, exception=cause)
             if self.board is not None:
                 self.board.supervisor_bell.ring()  # it may be due before the next look
 

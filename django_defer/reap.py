@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import connections, transaction
 
 from django_defer.attempt_facts import Failure
-from django_defer.attempts import fail_overdue, lose
+from django_defer.attempts import fail_overdue, lose, slot_of_original
 from django_defer.models import Cluster, Run
 from django_defer.registry import registry
 from django_defer.signals import emit
@@ -93,6 +93,7 @@ def _tell(using: str, run: Run, failure: Failure) -> None:
         names.append("run.failed")
     elif failure.outcome is Outcome.TIMED_OUT:
         names.append("run.retrying")
+    slot = run.slot or slot_of_original(using, run.rerun_of_id)
     for name in names:
         tell = partial(
             emit,
@@ -101,6 +102,7 @@ def _tell(using: str, run: Run, failure: Failure) -> None:
             function=run.function_id,
             attempt=run.attempt,
             error=run.error_message,
+            slot=slot,
         )
         transaction.on_commit(tell, using=using, robust=True)
 

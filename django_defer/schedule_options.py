@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 from django_defer.durations import parse_duration
 from django_defer.exceptions import InvalidOption
@@ -20,7 +21,7 @@ CHOICES: Final = {
 NAMES: Final = frozenset(
     {
         *CHOICES,
-        *("catch_up_window", "supersede", "jitter", "enabled", "starts_at", "ends_at"),
+        *("catch_up_window", "supersede", "jitter", "enabled", "starts_at", "ends_at", "ping_url"),
     }
 )
 
@@ -40,6 +41,7 @@ class ScheduleOptions:
     enabled: bool | Callable[[], bool] = True
     starts_at: datetime | None = None
     ends_at: datetime | None = None
+    ping_url: str | None = None
 
     def is_enabled(self, key: str) -> bool:
         """Return whether the schedule fires in this environment; InvalidOption if it can't say."""
@@ -89,6 +91,8 @@ def _read(key: str, name: str, value: Any) -> Any:
         return parse_duration(value, name=name)
     if value is None:
         return None
+    if name == "ping_url":
+        return _ping_url(key, value)
     if name == "catch_up_window":
         return parse_duration(value, name=name)
     return _instant(key, name, value)
@@ -106,6 +110,25 @@ def _boolean(key: str, name: str, value: Any) -> bool:
         also = " or a function that returns one of them" if name == "enabled" else ""
         raise InvalidOption(f"{key}: {name}={value!r}; write True or False{also}.")
     return value
+
+
+def _ping_url(key: str, value: Any) -> str:
+    """Return the address; no error quotes it, since whoever knows it can ping."""
+    try:
+        parts = urlsplit(value if isinstance(value, str) else "")
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        parts, good = urlsplit(""), False
+    if not good or not value.isascii() or not value.isprintable() or " " in value:
+        raise InvalidOption(
+            f"{key}: ping_url= is no address; write one such as "
+            f'"https://hc-ping.com/your-uuid", or None for none.'
+        )
+    if "@" in parts.netloc or parts.fragment:
+        raise InvalidOption(
+            f"{key}: ping_url= has a user name or a # in it; write the address without."
+        )
+    return str(value)
 
 
 def _instant(key: str, name: str, value: Any) -> datetime:

@@ -9,8 +9,8 @@ comes from a supervisor, `run_discarded` from whoever noticed, all else from a w
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -30,7 +30,11 @@ run_discarded = Signal()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEvent:
-    """What happened to a run. `retry_in` says when it is tried again, if it is."""
+    """What happened to a run. `retry_in` says when it is tried again, if it is.
+
+    `slot` is the one that the run, or the run that it repeats, stands for. `exception` is there in
+    the process that it was raised in; unlike `error`, it may quote sensitive arguments.
+    """
 
     name: str
     run_id: UUID
@@ -39,6 +43,8 @@ class RunEvent:
     seconds: float | None = None
     error: str = ""
     retry_in: timedelta | None = None
+    slot: datetime | None = None
+    exception: BaseException | None = field(default=None, repr=False, compare=False)
 
 
 _SIGNALS = {

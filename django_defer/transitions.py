@@ -124,8 +124,9 @@ def _discard_batch(
             for run_id, function, _, slot in rows
         ]
         record(using, ended)
-        for run_id, function, attempt, _ in rows:
-            facts = {"function": function, "attempt": attempt, "error": str(reason.label)}
+        for run_id, function, attempt, slot in rows:
+            facts = {"function": function, "attempt": attempt, "slot": slot}
+            facts["error"] = str(reason.label)
             tell = partial(emit, "run.discarded", run_id=run_id, **facts)
             transaction.on_commit(tell, using=using, robust=True)
     return len(rows)

@@ -12,6 +12,7 @@ from django_defer.mailbox import Inbox, Mailbox, Outbox
 from django_defer.process import Lifeline, ignore_stop_signals
 from django_defer.run_logs import Scribe
 from django_defer.spool import Spool
+from django_defer.surroundings import process_begins, process_ends
 
 
 class NoResults:
@@ -49,6 +50,7 @@ def run_worker(
     inbox = Inbox(board, slot, generation, mailbox)
     scribe = Scribe(spool)
     scribe.listen()
+    process_begins(forked=True)
     install(
         Executor(
             using=using,
@@ -60,7 +62,10 @@ def run_worker(
             scribe=scribe,
         )
     )
-    worker(inbox, NoResults(), new_timer(), -1)
+    try:
+        worker(inbox, NoResults(), new_timer(), -1)
+    finally:
+        process_ends()
 
 
 def run_pusher(outbox: Outbox, board: Board, broker: RunBroker, lifeline: Lifeline) -> None:
@@ -68,4 +73,5 @@ def run_pusher(outbox: Outbox, board: Board, broker: RunBroker, lifeline: Lifeli
     lifeline.hold()
     ignore_stop_signals()
     keep_connections(busy_timeout=0.25)
+    process_begins(forked=True)
     pusher(outbox, StopFlag(board), broker)

@@ -11,6 +11,8 @@ The environment chooses:
 - `DEFER_TEST_LEASE`: seconds of the lease where it is shortened (3); 30 is the default's length.
 - `DEFER_TEST_SQLITE_BARE`: `1` for SQLite as `startproject` leaves it, without our OPTIONS.
 - `DEFER_TEST_DJANGO_Q`: `1` for a project that has django-q2 of its own, with receivers.
+- `DEFER_TEST_SENTRY_DSN`: initialise the Sentry SDK with it.
+- `DEFER_TEST_PING_URL`: what functions of the test app that are to be pinged ping.
 - `DEFER_TEST_USE_TZ` (`0` or `1`) and `DEFER_TEST_TIME_ZONE`.
 """
 
@@ -85,3 +87,8 @@ if django.VERSION >= (6, 1):
     MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
 else:
     EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+
+if os.environ.get("DEFER_TEST_SENTRY_DSN"):
+    import sentry_sdk
+
+    sentry_sdk.init(dsn=os.environ["DEFER_TEST_SENTRY_DSN"], debug=False)

@@ -20,6 +20,7 @@ from django_defer.alerts.conditions import watch
 from django_defer.alerts.events import Event
 from django_defer.alerts.gathering import due_alerts, gather, hurry, schedule_messages
 from django_defer.alerts.messages import Refused, TryLater
+from django_defer.alerts.pings import addresses, is_ping_due, send_due_pings
 from django_defer.alerts.routes import routes
 from django_defer.alerts.sending import MOST_ANSWER, reason_of, send_within
 from django_defer.clock import database_now
@@ -53,9 +54,11 @@ def work(using: str, seconds: float, *, is_last: bool = False) -> None:
 
     `is_last`: nobody may come by again soon, so failures wait for no more of their kind.
     """
+    until = time.monotonic() + seconds
+    if addresses():
+        _guarded(send_due_pings, using, database_now(using), seconds / 2)
     if not routes():
         return
-    until = time.monotonic() + seconds
     with translation.override("en"), timezone.override(None):
         _guarded(watch, using, database_now(using))
         if is_last:
@@ -69,8 +72,17 @@ def work(using: str, seconds: float, *, is_last: bool = False) -> None:
                 break
 
 
+def is_wanted() -> bool:
+    """Say whether there is anybody to tell anything: a channel, or an address to ping."""
+    return bool(routes() or addresses())
+
+
 def is_work_due(using: str, now: datetime) -> bool:
-    """Say, in one query, whether there is anything for `work` to do."""
+    """Say, in one query or two, whether there is anything for `work` to do."""
+    return is_ping_due(using, now) or (bool(routes()) and _is_message_due(using, now))
+
+
+def _is_message_due(using: str, now: datetime) -> bool:
     one = Value(1)
     events = AlertEvent.objects.using(using).filter(event__in=Event).order_by()
     alerts, deliveries = due_alerts(using, now).order_by(), _due(using, now).order_by()

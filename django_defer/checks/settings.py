@@ -179,4 +179,5 @@ READERS: Final[dict[str, Reader]] = {
     "QUEUE_STALLED_AFTER": _positive_duration,
     "SLOT_MARGIN": _positive_duration,
     "METRICS_TOKEN": _token,
+    "SENTRY": _flag,
 }

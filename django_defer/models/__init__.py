@@ -8,6 +8,7 @@ from django_defer.models.clusters import Cluster
 from django_defer.models.definitions import CronDefinition
 from django_defer.models.functions import BackgroundFunction, Queue
 from django_defer.models.logs import LogLine, Progress
+from django_defer.models.pings import Ping, PingKind
 from django_defer.models.runs import Run
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "Cluster",
     "CronDefinition",
     "LogLine",
+    "Ping",
+    "PingKind",
     "Progress",
     "Queue",
     "Run",

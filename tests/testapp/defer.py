@@ -795,3 +795,70 @@ def flood(lines: int, until_file: str = "") -> float:
     took = time.monotonic() - began
     _wait_for_file(until_file)
     return took
+
+
+@defer(
+    retry=RetryPolicy(max_attempts=2, initial_interval="50ms", randomization_factor=0),
+    sensitive="pin",  # a name that Sentry itself does not take for a secret's
+)
+def fail_with_secret(name: str, pin: str) -> None:
+    """Fail twice, with a secret in many places."""
+    header = f"Bearer {pin}"
+    logging.getLogger("shop").warning("calling as %s", header)
+    _call_with(header, name)
+
+
+def _call_with(header: str, name: str) -> None:
+    reversed_header = header[::-1]
+    raise ConnectionError(f"{name} refused {header}, {len(reversed_header)} characters")
+
+
+@defer(retry=False)
+def fail_after_reporting() -> None:
+    """Tell Sentry of an error, and let it go on."""
+    import sentry_sdk
+
+    sentry_sdk.set_tag("shop", "17")
+    try:
+        raise LookupError("reported by hand")
+    except LookupError as error:
+        sentry_sdk.capture_exception(error)
+        raise
+
+
+@defer
+def say_hello_to_sentry() -> None:
+    """Send a message of its own."""
+    import sentry_sdk
+
+    sentry_sdk.capture_message("hello")
+
+
+# Names of the functions below that fail, and those that die; see the test of pings and check-ins.
+_TROUBLE: Final = "DEFER_TEST_TROUBLE"
+
+
+def _have_trouble() -> None:
+    current = current_run()
+    assert current is not None
+    Effect.objects.create(name=current.function, detail=str(current.attempt))
+    trouble = os.environ.get(_TROUBLE, "")
+    if trouble == "die" or (trouble == "die once" and current.attempt == 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if trouble == "fail" or (trouble == "fail once" and current.attempt == 1):
+        raise ConnectionError("trouble")
+    if trouble == "cancel":
+        raise Cancel("nothing to do")
+
+
+@defer.cron(
+    "0 8 * * MON",
+    timezone="Europe/Vienna",
+    max_duration="10m",
+    enabled=False,  # its tests make the runs
+    retry=RetryPolicy(max_attempts=2, initial_interval="50ms", randomization_factor=0),
+    ping_url=os.environ.get("DEFER_TEST_PING_URL"),
+)
+def watched() -> None:
+    """Be watched from outside."""
+    _have_trouble()

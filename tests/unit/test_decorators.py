@@ -506,3 +506,42 @@ def test_an_error_while_decorating_registers_nothing() -> None:
 
 def test_a_coroutine_function_can_be_called_here_and_now() -> None:
     assert defer(compute_async).call(2) == 3
+
+
+# -- the address to ping ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address", ["https://hc-ping.com/7c8d", "http://127.0.0.1:8000/x?a=1", None]
+)
+def test_an_address_to_ping_is_taken_as_it_is(address: str | None) -> None:
+    scheduled = defer.every("1h", ping_url=address)(compute)
+    assert scheduled.schedule_options.ping_url == address
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("", "is no address; write one such as"),
+        (17, "is no address"),
+        ("hc-ping.com/7c8d-secret", "is no address"),
+        ("ftp://hc-ping.com/7c8d-secret", "is no address"),
+        ("https:///7c8d-secret", "is no address"),
+        ("https://hc-ping.com/7c8d secret", "is no address"),
+        ("https://hc-ping.com:x/7c8d-secret", "is no address"),
+        ("https://hc-ping.com/7c8d-secret\n", "is no address"),
+        ("https://ada:secret@hc-ping.com/7c8d", "has a user name or a # in it"),
+        ("https://hc-ping.com/7c8d#secret", "has a user name or a # in it"),
+    ],
+)
+def test_an_address_that_cannot_be_pinged_is_refused_and_not_quoted(
+    address: object, says: str
+) -> None:
+    with pytest.raises(InvalidOption, match=says) as caught:
+        defer.every("1h", ping_url=address)(compute)
+    assert "secret" not in str(caught.value)
+
+
+def test_only_a_scheduled_function_is_pinged() -> None:
+    with pytest.raises(InvalidOption, match="ping_url= is about a schedule"):
+        defer(compute, ping_url="https://hc-ping.com/7c8d")

@@ -49,8 +49,8 @@ status_json definition_explanations
 alerts
 health
 explain_text urls metrics
-bell process django_q2
-board interrupts
+bell process django_q2 surroundings check_ins event_masking
+board interrupts sentry
 mailbox
 broker executor
 membership worker_process
