@@ -100,7 +100,7 @@ class AlertChannelAdmin(ActingAdmin):
         """Works, failing, waits; until when."""
         at = now()
         waits = row.not_before if row.not_before and row.not_before > at else None
-        until = quiet(_("until %(time)s") % {"time": relative(waits, at)}) if waits else ""
+        until = quiet(_("tried again %(time)s") % {"time": relative(waits, at)}) if waits else ""
         return stack(channel_badge(row, route_of(row.name), at), until)
 
     @admin.display(description=gettext_lazy("events"))
@@ -150,8 +150,7 @@ def channel_page(channel: AlertChannel, links: Links) -> Page:
                 is_half=True,
                 facts=[
                     (_("Last delivery"), show_instant(channel.last_sent_at, beside=at)),
-                    (_("Last error"), _instant(channel.last_error_at, at)),
-                    ("", without_secrets(channel.last_error, channel.name)),
+                    (_("Last error"), _error(channel, at)),
                     (_("Failures in a row"), str(channel.failures or "")),
                     (_("Not before"), _instant(waits, at)),
                 ],
@@ -193,6 +192,13 @@ def rate_in_words(route: Route) -> str:
 
 def _instant(instant: datetime | None, at: datetime) -> str:
     return show_instant(instant, beside=at) if instant else ""
+
+
+def _error(channel: AlertChannel, at: datetime) -> str:
+    if channel.last_error_at is None:
+        return ""
+    said = without_secrets(channel.last_error, channel.name)
+    return stack(show_instant(channel.last_error_at, beside=at), said)
 
 
 def _deliveries(channel: AlertChannel, links: Links) -> Table:

@@ -9,6 +9,7 @@ from uuid import UUID
 from django.contrib import admin
 from django.db.models import Q
 from django.utils.html import format_html
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -160,7 +161,7 @@ def alert_page(alert: Alert, links: Links) -> Page:
     """Return the page of an alert."""
     at = now()
     return Page(
-        title=event_label(alert.event),
+        title=capfirst(event_label(alert.event)),
         subtitle=alert.subject,
         badge=alert_badge(alert),
         sentences=[each for each in _sentences(alert) if each],
@@ -170,7 +171,7 @@ def alert_page(alert: Alert, links: Links) -> Page:
                 is_half=True,
                 facts=[
                     (_("Event"), code(alert.event)),
-                    (subject_name(alert), subject_link(alert, links)),
+                    (capfirst(subject_name(alert)), subject_link(alert, links)),
                     (_("Count"), f"{alert.count:,}"),
                     (_("Opened"), show_instant(alert.opened_at, beside=at)),
                     (_("Last"), show_instant(alert.last_at, beside=at)),
@@ -257,12 +258,12 @@ def _deliveries(alert: Alert, links: Links, at: datetime) -> Table:
     """Show each message to each channel, the newest first."""
     rows = alert.deliveries.order_by("-pk")[:MOST_DELIVERIES]
     return Table(
-        headings=(_("Message"), _("Channel"), _("State"), _("When"), _("Attempts"), _("Answer")),
+        headings=(_("Message"), _("Channel"), _("State"), _("Attempts"), _("Answer")),
         rows=[
             (
                 f"{row.number}, {row.get_kind_display()}",
                 links.to(AlertChannel, row.channel, row.channel),
-                *_state(row, at),
+                _state(row, at),
                 row.attempts,
                 without_secrets(row.answer, row.channel) or EMPTY,
             )
@@ -271,10 +272,10 @@ def _deliveries(alert: Alert, links: Links, at: datetime) -> Table:
     )
 
 
-def _state(row: AlertDelivery, at: datetime) -> tuple[Any, Any]:
+def _state(row: AlertDelivery, at: datetime) -> str:
     if row.sent_at is not None:
-        return badge("succeeded", _("sent")), show_instant(row.sent_at)
+        return stack(badge("succeeded", _("sent")), show_instant(row.sent_at))
     if row.given_up_at is not None:
-        return badge("failed", _("given up")), show_instant(row.given_up_at)
+        return stack(badge("failed", _("given up")), show_instant(row.given_up_at))
     due = format_html(_("due {}"), show_instant(row.due_at, beside=at))
-    return badge("retrying" if row.attempts else "queued", _("waits")), due
+    return stack(badge("retrying" if row.attempts else "queued", _("waits")), due)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -42,10 +42,10 @@ def alerts_card(now: datetime, viewer: Viewer) -> Card:
     return Card(
         name="alerts",
         title=_("Alerts"),
-        headings=(_("What"), _("State"), number(_("Count")), number(_("Messages")), _("Last")),
+        headings=(_("What"), _("State"), number(_("Count")), number(_("Last"))),
         rows=[Row(alert.pk, _cells(alert, now, viewer)) for alert in found[:MOST_LISTED]],
         empty=_("No alert is open."),
-        text=format_html_join("", "<p>{}</p>", ((line,) for line in _lines(found, now, viewer))),
+        text=stack(*lines) if (lines := list(_lines(found, now, viewer))) else "",
         more=viewer.to_list(Alert, _("All alerts")) if viewer.may_view(Alert) else "",
     )
 
@@ -57,8 +57,7 @@ def _cells(alert: Alert, now: datetime, viewer: Viewer) -> list[Any]:
         what,
         stack(alert_badge(alert), who),
         number(f"{alert.count:,}"),
-        number(alert.messages or EMPTY),
-        show_instant_ago(alert.last_at, now),
+        number(show_instant_ago(alert.last_at, now)),
     ]
 
 

@@ -343,7 +343,7 @@ def test_a_channel_that_fails_says_since_when_why_and_until_when_it_waits(
             words(admin_client, "alertchannel"),
             words(admin_client, "alertchannel", channel),
         )
-    assert "failing until in 8 min" in row
+    assert "failing tried again in 8 min" in row
     assert "2 min ago HTTP 503" in row
     assert "Failures in a row 4 Not before" in page
     assert "HTTP 503" in page
