@@ -1,8 +1,8 @@
 """Settings of the demo site: for one person on one machine, not for the internet.
 
 What django-defer needs is one entry in INSTALLED_APPS. `DEMO_DATA` names the folder for the
-database, mails and logs; by default it is `data` beside this file. Alerts go to the log of the worker,
-and to Slack if `SLACK_WEBHOOK_URL` is the address of an incoming webhook.
+database, mails and logs; by default it is `data` beside this file. Alerts go to the log of the
+worker, and to Slack if `SLACK_WEBHOOK_URL` is the address of an incoming webhook.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ def _refuse_send_test(channel: AlertChannel) -> str:
 
 def _send_test(channel: AlertChannel, actor: str, answers: Answers) -> str:
     try:
-        return without_secrets(send_test(channel.name), channel.name)
+        answer = send_test(channel.name, by=f"{actor}, in the admin,")
+        return without_secrets(answer, channel.name)
     except TrialFailed as failure:
         raise DeferError(without_secrets(str(failure), channel.name)) from failure
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from django.db.models import Min
+from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from django_defer.admin.rendering import badge
+from django_defer.admin.rendering import badge, show_instant
 from django_defer.alerts.composing import title_of
-from django_defer.alerts.events import Event
+from django_defer.alerts.events import FAILURES, Event
 from django_defer.alerts.routes import routes
-from django_defer.models import BackgroundFunction, Queue, Run
+from django_defer.models import Alert, BackgroundFunction, Queue, Run
 from django_defer.models.alerts import MessageKind
 from django_defer.redaction import hide
 from django_defer.states import State
@@ -20,9 +22,11 @@ from django_defer.states import State
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from django.db.models import QuerySet
+
     from django_defer.admin.rendering import Links
     from django_defer.alerts.routes import Route
-    from django_defer.models import Alert, AlertChannel
+    from django_defer.models import AlertChannel
 
 LABELS: Final[Mapping[str, Any]] = {
     Event.RUN_FAILED: gettext_lazy("run failed"),
@@ -81,6 +85,35 @@ def subject_name(alert: Alert) -> Any:
     """Return what a subject is called."""
     model = Queue if alert.event in OF_QUEUES else BackgroundFunction
     return model._meta.verbose_name if alert.subject else ""
+
+
+def open_alerts_about(run: Run) -> QuerySet[Alert]:
+    """Return the open alerts that may have this run as an example, by their index."""
+    events = sorted({*FAILURES, Event.RUN_SLOW, Event.RUN_DISCARDED, Event.SLOT_MISSED})
+    return Alert.objects.filter(
+        event__in=events, subject=str(run.function_id), closed_at__isnull=True
+    ).order_by("event")
+
+
+def told_in_words(run: Run, links: Links) -> str:
+    """Return "run failed: told slack 2026-11-25 08:04:12 UTC" if an open alert shows this run."""
+    pk = str(run.pk)
+    found = [
+        alert
+        for alert in open_alerts_about(run)
+        if any(each.get("run_id") == pk for each in alert.examples)
+    ]
+    return format_html_join("; ", "{}", ((_told_of(alert, links),) for alert in found))
+
+
+def _told_of(alert: Alert, links: Links) -> str:
+    sent = alert.deliveries.filter(sent_at__isnull=False).values_list("channel")
+    first = sorted(sent.order_by().annotate(first=Min("sent_at")))
+    link = links.to(Alert, alert.pk, event_label(alert.event))
+    if not first:
+        return link
+    told = format_html_join(", ", "{} {}", ((name, show_instant(at)) for name, at in first))
+    return format_html(_("{}: told {}"), link, told)
 
 
 # -- channels --------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from urllib.request import HTTPCookieProcessor, build_opener
 
 import pytest
 
+from tests.listeners import http_listener
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -67,6 +69,28 @@ def test_once_goes_through_for_everybody_and_shows_a_retry(
     assert len(mails) == USERS
     assert len({mail["To"] for mail in mails}) == USERS
     assert processes_of(tmp_path) == []
+
+
+def test_slack_is_told_if_its_address_is_set(environment: dict[str, str]) -> None:
+    with http_listener() as slack:
+        environment["SLACK_WEBHOOK_URL"] = slack.url("/services/T0/B1/sesame")
+        done = subprocess.run(
+            [*START, "--once"],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert re.search(r"\n  slack at \d\d:\d\d:\d\d UTC: HTTP 200: ok\n", done.stdout)
+    assert "sesame" not in done.stdout
+    [request] = slack.requests
+    text = str(request.json["blocks"])
+    assert "marketplace.pay_out failed" in text
+    assert "customer007@example.com" in text
+    assert "http://127.0.0.1:8000/admin/django_defer/run/" in text
 
 
 def test_once_more_shows_where_the_alert_went_before(

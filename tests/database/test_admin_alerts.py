@@ -14,13 +14,14 @@ from django.test import override_settings
 from django.urls import path, resolve
 
 from django_defer.admin import AlertAdmin, AlertChannelAdmin
-from django_defer.admin.alert_words import LABELS
+from django_defer.admin.alert_words import LABELS, open_alerts_about
 from django_defer.alerts import gathering
 from django_defer.alerts.acknowledging import acknowledge
 from django_defer.alerts.events import CONDITIONS, Event
 from django_defer.alerts.messages import Channel, Refused
 from django_defer.exceptions import DeferError
 from django_defer.models import Alert, AlertChannel, AlertDelivery
+from django_defer.states import State
 from tests.admin_pages import read, words
 from tests.admin_rows import (
     HOSTILE,
@@ -237,6 +238,36 @@ def test_hostile_text_stays_text_on_every_page(admin_client: Client) -> None:
         assert ESCAPED in page
 
 
+# -- the page of a run that is an example ----------------------------------------------------------
+
+
+def test_a_failed_run_says_by_whom_it_was_told(admin_client: Client) -> None:
+    run = make_finished(State.FAILED, function_id="testapp.recommend")
+    alert = make_alert(run)
+    for number, channel in ((1, "slack"), (2, "slack"), (2, "mail")):
+        make_delivery(alert, number, channel=channel, sent_at=ago(minutes=20 - number))
+    make_delivery(alert, 3)
+    text = words(admin_client, "run", run)
+    assert re.search(r"Alert run failed : told mail [-\d: ]+UTC , slack [-\d: ]+UTC", text)
+    assert f'href="{ADMIN}alert/{alert.pk}/change/"' in read(admin_client, "run", run)
+
+
+def test_a_run_that_is_no_example_says_nothing_of_alerts(admin_client: Client) -> None:
+    run = make_finished(State.FAILED, function_id="testapp.recommend")
+    make_alert(make_finished(), subject="testapp.recommend")
+    assert "Alert run failed" not in words(admin_client, "run", run)
+
+
+@pytest.mark.postgres
+def test_the_alert_of_a_run_is_found_by_an_index() -> None:
+    for n in range(3000):
+        make_alert(subject=f"shop.f{n}", closed_at=ago(days=1) if n % 100 else None)
+    with connections[DATABASE].cursor() as cursor:
+        cursor.execute("ANALYZE django_defer_alert")
+    run = make_finished(State.FAILED, function_id="shop.f100")
+    assert "defer_alert_open" in open_alerts_about(run).explain()
+
+
 # -- acknowledging ---------------------------------------------------------------------------------
 
 
@@ -384,6 +415,7 @@ def test_a_test_message_shows_the_answer_and_is_logged(client: Client) -> None:
     assert "Sent a test message: b , answered: ok" in words_of(page.content.decode())
     [(name, message)] = Told.messages
     assert (name, message.kind) == ("b", "test")
+    assert message.text == "viewer, in the admin, sent this; nothing has failed."
     assert LogEntry.objects.get().get_change_message() == "Sent a test message: ok."
     assert not AlertChannel.objects.exists()
     assert not AlertDelivery.objects.exists()
