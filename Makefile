@@ -24,7 +24,7 @@ help: ## list the targets
 	@$(PYTHON) -c 'import sys; sys.exit("django-defer needs Python 3.11: make PYTHON=python3.11 …" if sys.version_info < (3, 11) else 0)'
 	test -x $(bin)/python || $(PYTHON) -m venv .venv
 	$(bin)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(bin)/python -m pip install --quiet --editable '.[binary]'
+	$(bin)/python -m pip install --quiet --editable '.[binary,slack]'
 	touch $@
 
 .venv/installed-dev: .venv/installed

@@ -12,7 +12,9 @@ from django.conf import settings
 from django.db.models import Q
 
 from demo_site.marketplace.models import User
-from django_defer.models import Attempt, Run
+from django_defer.alerts.composing import title_of
+from django_defer.models import Alert, AlertDelivery, Attempt, Run
+from django_defer.models.alerts import MessageKind
 from django_defer.states import Outcome, State
 
 if TYPE_CHECKING:
@@ -29,8 +31,8 @@ def family(root: Run) -> RunQuerySet:
     return Run.objects.filter(Q(pk=root.pk) | Q(root=root))
 
 
-def print_report(root: Run) -> int:
-    """Print the table and what is amiss; return the exit code."""
+def print_report(root: Run, failure: Run) -> int:
+    """Print the table, where the failure was told, and what is amiss; return the exit code."""
     runs = list(family(root).order_by("pk"))
     keys = dict.fromkeys(run.function_id for run in runs)
     print()
@@ -42,12 +44,40 @@ def print_report(root: Run) -> int:
     children = [run for run in runs if run.parent_id == root.pk]
     mails = mailed(children)
     print(f"Mails: {mails.total()}, in {settings.EMAIL_FILE_PATH}")
+    alert = alert_of(failure)
+    told = list(alert.deliveries.order_by("pk")) if alert else []
+    print(f"Alert: {title_of(alert, MessageKind.OPENED, None) if alert else 'none'}")
+    for delivery in told:
+        print(f"  {in_words(delivery)}")
     problems = list(amiss(runs, children, mails, len(retried)))
+    if not any(delivery.sent_at for delivery in told):
+        problems.append("nobody was told of the payment that failed")
     for problem in problems:
         print(f"NOT as it should be: {problem}")
     if not problems:
         print("All went through: one run and one mail for each user who opted in.")
     return 1 if problems else 0
+
+
+def alert_of(failure: Run) -> Alert | None:
+    """Return the alert that has this run as an example."""
+    alerts = Alert.objects.filter(subject=failure.function_id).order_by("-last_at")[:5]
+    id_ = str(failure.pk)
+    return next((a for a in alerts if id_ in [e.get("run_id") for e in a.examples]), None)
+
+
+def is_told_of(failure: Run) -> bool:
+    """Say whether each channel was told of it, or refused."""
+    alert = alert_of(failure)
+    told = list(alert.deliveries.all()) if alert else []
+    return bool(told) and all(each.sent_at or each.given_up_at or each.answer for each in told)
+
+
+def in_words(delivery: AlertDelivery) -> str:
+    """Return "console at 08:04:12 UTC: logged"."""
+    if delivery.sent_at is None:
+        return f"{delivery.channel}: not told yet, {delivery.answer}"
+    return f"{delivery.channel} at {delivery.sent_at:%H:%M:%S} UTC: {delivery.answer}"
 
 
 def amiss(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Final, NoReturn
 from urllib.error import URLError
@@ -12,16 +13,19 @@ from django.core.management import call_command
 from django.urls import reverse
 
 from demo_site import report
-from demo_site.marketplace.defer import FAILS_ONCE, weekly_product_recommendations
+from demo_site.marketplace.defer import FAILS_ONCE, pay_out, weekly_product_recommendations
 from demo_site.marketplace.models import User
 from demo_site.processes import Processes, StopRequests
-from django_defer.models import Cluster, CronDefinition
+from django_defer.alerts.routes import routes
+from django_defer.models import Cluster, CronDefinition, Run
 
 HOST: Final = "127.0.0.1"  # the password is public: nobody else shall reach it
 USERNAME: Final = "admin"
 PASSWORD: Final = "demo"
 START_TIMEOUT: Final = 30.0
 FAN_OUT_TIMEOUT: Final = 120.0
+ALERT_TIMEOUT: Final = 60.0
+UNPAID: Final = "customer007"
 
 LOOK_AT: Final = """
   The marketplace runs at {site}
@@ -30,14 +34,16 @@ LOOK_AT: Final = """
   What to look at:
 
   1. {functions}
-     The two background functions that the code registered (demo_site/marketplace/defer.py).
+     The background functions that the code registered (demo_site/marketplace/defer.py).
   2. {definition}
      When the weekly function is due. Press "Run now": it need not wait for Monday.
   3. {runs}
      The runs that appear then: one for each of the {users} users who opted in.
   4. {runs}?q={fails_once}
      The run that fails at first, on purpose: see its attempts and the error.
-  5. The mails: {mails}
+  5. {alerts}
+     What somebody is told of: a payment that the bank refuses, on purpose. Told: {channels}.
+  6. The mails: {mails}
      The worker's log: {log}
 
   Ctrl-C stops everything.
@@ -50,6 +56,7 @@ def stay(stop: StopRequests, port: int) -> NoReturn:
     with Processes(stop, settings.DATA) as processes:
         site = start_web_server(processes, port)
         start_worker(processes)
+        fail_for_good()
         print(look_at(site, processes), flush=True)
         processes.wait_for_ever()
 
@@ -59,6 +66,7 @@ def once(stop: StopRequests) -> int:
     prepare()
     with Processes(stop, settings.DATA) as processes:
         start_worker(processes)
+        failure = fail_for_good()
         say("Running weekly_product_recommendations now")
         root = weekly_product_recommendations.run_now(actor="the demo")
         processes.wait_until(
@@ -66,7 +74,20 @@ def once(stop: StopRequests) -> int:
             "The weekly run and all it started should have ended",
             FAN_OUT_TIMEOUT,
         )
-    return report.print_report(root)
+        say("Waiting for the alert, which gathers for some seconds")
+        processes.wait_until(
+            lambda: report.is_told_of(failure),
+            "Somebody should have been told of the payment that failed",
+            ALERT_TIMEOUT,
+        )
+    return report.print_report(root, failure)
+
+
+def fail_for_good() -> Run:
+    """Enqueue what fails, so that there is an alert."""
+    say("Paying out to a customer, which the bank will refuse")
+    user = User.objects.get(username=UNPAID)
+    return pay_out.using(label=user.email, metadata={"customer": user.username})(user)
 
 
 def prepare() -> None:
@@ -83,6 +104,7 @@ def start_web_server(processes: Processes, port: int) -> str:
     """Start the web server and wait until it answers; return its URL."""
     port = port if is_free(port) else any_free_port()
     site = f"http://{HOST}:{port}"
+    os.environ["SITE_URL"] = site  # of the links in alerts; the processes inherit it
     say(f"Starting the web server at {site}")
     processes.start("runserver", "--noreload", f"{HOST}:{port}")
     processes.wait_until(
@@ -117,6 +139,8 @@ def look_at(site: str, processes: Processes) -> str:
         runs=site + reverse("admin:django_defer_run_changelist"),
         users=User.objects.filter(weekly_recommendations=True).count(),
         fails_once=FAILS_ONCE,
+        alerts=site + reverse("admin:django_defer_alert_changelist"),
+        channels=", ".join(route.name for route in routes()),
         mails=settings.EMAIL_FILE_PATH,
         log=processes.log("defer_worker"),
     )

@@ -1,7 +1,8 @@
 """Settings of the demo site: for one person on one machine, not for the internet.
 
 What django-defer needs is one entry in INSTALLED_APPS. `DEMO_DATA` names the folder for the
-database, mails and logs; by default it is `data` beside this file.
+database, mails and logs; by default it is `data` beside this file. Alerts go to the log of the
+worker, and to Slack if `SLACK_WEBHOOK_URL` is the address of an incoming webhook.
 """
 
 from __future__ import annotations
@@ -86,3 +87,11 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {"django_defer": {"level": "INFO"}},
 }
+
+# Who is told of what fails. Links in messages begin with SITE_URL, which the demo sets to its own.
+DEFER = {
+    "ALERTS": [{"channel": "log", "name": "console"}],
+    "SITE_URL": os.environ.get("SITE_URL") or "http://127.0.0.1:8000",
+}
+if url := os.environ.get("SLACK_WEBHOOK_URL"):
+    DEFER["ALERTS"].append({"channel": "slack", "url": url})

@@ -9,7 +9,14 @@ from uuid import uuid4
 from django.contrib.auth.models import Permission, User
 
 from django_defer.conf import conf
-from django_defer.models import Attempt, Cluster, CronDefinition, Run
+from django_defer.models import (
+    Alert,
+    AlertDelivery,
+    Attempt,
+    Cluster,
+    CronDefinition,
+    Run,
+)
 from django_defer.states import Outcome, State
 
 if TYPE_CHECKING:
@@ -150,6 +157,49 @@ def make_cluster(**columns: Any) -> Cluster:
             "started_at": ago(hours=3),
             "beat_at": ago(seconds=2),
             "ticked_at": ago(seconds=1),
+            **columns,
+        }
+    )
+
+
+def make_alert(run: Run | None = None, **columns: Any) -> Alert:
+    """Insert an open alert, with this run as its example."""
+    example = {
+        "at": ago(minutes=2).isoformat(),
+        "error": "ConnectTimeout: mail.example.com did not answer within 10 s",
+        "label": "user 42",
+        "metadata": {"tenant": "acme"},
+        "attempts": "17 of 17",
+        "fan_out": "3 of 300 of testapp.weekly, Monday 2026-11-23 08:00 UTC",
+    }
+    return Alert.objects.create(
+        **{
+            "event": "run_failed",
+            "subject": "testapp.recommend",
+            "count": 5000,
+            "told_count": 4000,
+            "messages": 2,
+            "opened_at": ago(minutes=20),
+            "last_at": ago(minutes=2),
+            "next_message_at": ago(minutes=-10),
+            "examples": [example | {"run_id": str(run.pk)}] if run else [],
+            **columns,
+        }
+    )
+
+
+def make_delivery(alert: Alert, number: int = 1, **columns: Any) -> AlertDelivery:
+    """Insert a delivery that waits to be tried again."""
+    return AlertDelivery.objects.create(
+        **{
+            "alert": alert,
+            "number": number,
+            "kind": "opened" if number == 1 else "reminder",
+            "channel": "slack",
+            "made_at": ago(minutes=19),
+            "due_at": ago(minutes=-3),
+            "attempts": 3,
+            "answer": "HTTP 503: service_unavailable",
             **columns,
         }
     )

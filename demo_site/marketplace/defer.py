@@ -43,6 +43,13 @@ def compute_product_recommendation(user: User) -> list[str]:
     return names
 
 
+# `label` and `metadata` say for whom: they are in the alert, since nobody is paid by a traceback.
+@defer(retry=False, max_duration="1m")
+def pay_out(user: User) -> None:
+    """STAGED, don't copy: pretend that the bank refuses, so that the demo has an alert to show."""
+    raise ConnectionError(f"staged for the demo: the bank refuses the account of {user.email}")
+
+
 def same_in_every_attempt() -> dict[str, str]:
     """Return a Message-ID made of the run's id: a mail sent twice can be told to be the same."""
     run = current_run()

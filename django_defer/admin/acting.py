@@ -7,6 +7,7 @@ what it did, and ends in a message; what the rules refuse is a message too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +16,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import model_format_dict, unquote
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
-from django.db import transaction
+from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
@@ -72,6 +73,10 @@ class ActingAdmin(ReadingAdmin):
         """Say whether this person may override expressions and zones."""
         return request.user.has_perm("django_defer.override_definition")
 
+    def has_acknowledge_alert_permission(self, request: HttpRequest) -> bool:
+        """Say whether this person may acknowledge alerts, and try their channels."""
+        return request.user.has_perm("django_defer.acknowledge_alert")
+
     def may(self, request: HttpRequest, verb: Verb) -> bool:
         """Say whether this person may use this verb."""
         return bool(getattr(self, f"has_{verb.permission}_permission")(request))
@@ -119,6 +124,9 @@ class ActingAdmin(ReadingAdmin):
                 return redirect_to_login(request.path.removesuffix(f"{verb.name}/"), login)
             return protected(request, object_id)
 
+        if verb.is_remote:
+            for alias in connections:
+                view = transaction.non_atomic_requests(alias)(view)
         return view
 
     def verb_view(self, request: HttpRequest, object_id: str, *, verb: Verb) -> HttpResponse:
@@ -235,20 +243,27 @@ class ActingAdmin(ReadingAdmin):
     def _apply_to_one(
         self, request: HttpRequest, verb: Verb, row: Any, question: Question | None
     ) -> str:
-        """Do it and write it to the log, in one transaction; return a link to the outcome."""
+        """Do it and write it to the log, in one transaction; return a link to the outcome.
+
+        Without a transaction if others have to answer: no row stays locked meanwhile.
+        """
         if refusal := verb.refusal(row):
             raise DeferError(refusal)
         answers = question.cleaned_data if question is not None else {}
         words = question.in_words() if question is not None else ""
-        with transaction.atomic(using=str(conf.database)):
-            run = verb.perform(row, request.user.get_username(), answers)
+        using = str(conf.database)
+        with nullcontext() if verb.is_remote else transaction.atomic(using=using):
+            came = verb.perform(row, request.user.get_username(), answers)
             entry = str(verb.done) + (f": {words}" if words else "")
-            self.log_change(request, row, f"{entry}: run {run.pk}." if run else f"{entry}.")
-        if run is not None:
-            return self.links.to_run(run)
+            if came:
+                entry += f": {came}" if isinstance(came, str) else f": run {came.pk}"
+            self.log_change(request, row, f"{entry}.")
+        if isinstance(came, Run):
+            return self.links.to_run(came)
         if isinstance(row, Run):
             return self.links.to_run(row)
-        return self.links.to(type(row), row.pk, row)
+        link = self.links.to(type(row), row.pk, row)
+        return format_html(_("{}, answered: {}"), link, came) if came else link
 
 
 def as_actions(verbs: Iterable[Verb]) -> list[Callable[..., HttpResponse | None]]:

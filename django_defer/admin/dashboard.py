@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.utils.translation import gettext as _
 
+from django_defer.admin.dashboard_alerts import alerts_card
 from django_defer.admin.dashboard_cards import (
     Card,
     clusters_card,
@@ -25,6 +26,8 @@ from django_defer.conf import conf
 from django_defer.history import history
 from django_defer.history_statements import SPANS
 from django_defer.models import (
+    Alert,
+    AlertChannel,
     BackgroundFunction,
     Cluster,
     CronDefinition,
@@ -68,6 +71,8 @@ def dashboard(request: HttpRequest) -> Dashboard:
         page.before.append(clusters_card(found, viewer))
     if viewer.is_shown(Queue):
         page.before.append(queues_card(found, viewer))
+    if viewer.is_shown(Alert):
+        page.before.append(alerts_card(now, viewer))
     if viewer.may_view(Run):
         span = SPANS.get(request.GET.get("span", ""), SPANS["hour"])
         page.history = history_card(history(span, now), viewer)
@@ -86,6 +91,8 @@ def _pages(viewer: Viewer) -> list[tuple[Any, str]]:
         CronDefinition: _("Cron definitions"),
         Queue: _("Queues"),
         Cluster: _("Clusters"),
+        Alert: _("Alerts"),
+        AlertChannel: _("Alert channels"),
     }
     found = ((name, viewer.url(model, "changelist")) for model, name in names.items())
     return [(name, url) for name, url in found if url]

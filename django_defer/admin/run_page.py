@@ -10,6 +10,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from django_defer.admin.alert_words import told_in_words
 from django_defer.admin.attempt_timeline import timeline
 from django_defer.admin.data import show_arguments, show_value
 from django_defer.admin.pages import Live, Page, Section, Table
@@ -35,7 +36,7 @@ from django_defer.run_facts import (
     latest_attempts,
     missed_in_words,
 )
-from django_defer.states import Outcome, State
+from django_defer.states import FINISHED, Outcome, State
 from django_defer.wording import EMPTY, as_text, show_duration, slot_in_words, zone_name
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ MOST_RERUNS: Final = 10
 REFRESH_SECONDS: Final = 2  # as often as workers write log lines
 IDLE_SECONDS: Final = 10
 SETTLED: Final = timedelta(seconds=6)  # after its end: its last log lines come later than that
+TOLD_OF: Final = FINISHED - {State.CANCELLED}
 HIDDEN: Final = gettext_lazy("Hidden: you may not view arguments and results of runs.")
 
 
@@ -133,6 +135,7 @@ def _facts(run: Run, links: Links) -> list[tuple[Any, Any]]:
         (_("Rerun of"), _relative(run.rerun_of_id, relatives, links)),
         (_("Reruns"), _reruns(run, links)),
         (_("Before and after it"), _neighbours(run, links)),
+        (_("Alert"), told_in_words(run, links) if run.state in TOLD_OF or run.failures else ""),
     ]
 
 

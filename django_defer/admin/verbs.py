@@ -52,7 +52,8 @@ class Verb:
 
     `refusal` returns why it does not apply to a row, or "". `asks` returns the question to ask
     about some rows, if any; given data, an answered one. `perform` gets the row, the actor and the
-    answers, and returns the run that it made, if any.
+    answers, and returns the run that it made or the words that it was answered, if any. A verb that
+    waits for others (`is_remote`) is performed outside of any transaction.
     """
 
     name: str
@@ -62,8 +63,9 @@ class Verb:
     done: StrOrPromise
     not_done: StrOrPromise
     refusal: Callable[[Any], str] = _applies
-    perform: Callable[[Any, str, Answers], Run | None]
+    perform: Callable[[Any, str, Answers], Run | str | None]
     asks: Callable[[Sequence[Any], Answers | None], Question | None] = _nothing
+    is_remote: bool = False
 
     @property
     def action(self) -> str:

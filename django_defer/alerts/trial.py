@@ -19,7 +19,7 @@ class TrialFailed(Exception):
     """The message was not sent; `str()` says why, without secrets."""
 
 
-def send_test(name: str) -> str:
+def send_test(name: str, by: str = "`manage.py defer_alerts --test`") -> str:
     """Send a test message by the channel of this name, and return what was answered."""
     known = {route.name: route for route in routes()}
     if name not in known:
@@ -27,12 +27,12 @@ def send_test(name: str) -> str:
         raise TrialFailed(f'The setting ALERTS has no channel "{name}"; it has {names}.')
     route = known[name]
     try:
-        return send_within(route.open(), _message(name), SECONDS)
+        return send_within(route.open(), _message(name, by), SECONDS)
     except Exception as error:  # a channel of somebody's own may raise anything
         raise TrialFailed(f'The channel "{name}" failed: {reason_of(error, route)}') from error
 
 
-def _message(name: str) -> Message:
+def _message(name: str, by: str) -> Message:
     now = datetime.now(UTC)
     return Message(
         id=f"test-{uuid4()}",
@@ -40,7 +40,7 @@ def _message(name: str) -> Message:
         kind=MessageKind.TEST,
         subject="",
         title=f'test: the channel "{name}" works',
-        text="`manage.py defer_alerts --test` sent this; nothing has failed.",
+        text=f"{by} sent this; nothing has failed.",
         first_at=now,
         last_at=now,
     )

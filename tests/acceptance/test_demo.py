@@ -18,6 +18,8 @@ from urllib.request import HTTPCookieProcessor, build_opener
 
 import pytest
 
+from tests.listeners import http_listener
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -58,10 +60,55 @@ def test_once_goes_through_for_everybody_and_shows_a_retry(
     assert rows["marketplace.weekly_product_recommendations"] == ["1", "1", "0"]
     assert rows["marketplace.compute_product_recommendation"] == [str(USERS), str(USERS), "0"]
     assert done.stdout.count("Retried: customer042@example.com, after ConnectionError") == 1
+    assert "Alert: marketplace.pay_out failed\n" in done.stdout
+    assert re.search(r"\n  console at \d\d:\d\d:\d\d UTC: logged\n", done.stdout)
+    log = (tmp_path / "defer_worker.log").read_text()
+    assert "alert.run_failed marketplace.pay_out failed: ConnectionError: staged" in log
+    assert "http://127.0.0.1:8000/admin/django_defer/alert/1/change/" in log
     mails = [message_from_bytes(path.read_bytes()) for path in (tmp_path / "mails").iterdir()]
     assert len(mails) == USERS
     assert len({mail["To"] for mail in mails}) == USERS
     assert processes_of(tmp_path) == []
+
+
+def test_slack_is_told_if_its_address_is_set(environment: dict[str, str]) -> None:
+    with http_listener() as slack:
+        environment["SLACK_WEBHOOK_URL"] = slack.url("/services/T0/B1/sesame")
+        done = subprocess.run(
+            [*START, "--once"],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert re.search(r"\n  slack at \d\d:\d\d:\d\d UTC: HTTP 200: ok\n", done.stdout)
+    assert "sesame" not in done.stdout
+    [request] = slack.requests
+    text = str(request.json["blocks"])
+    assert "marketplace.pay_out failed" in text
+    assert "customer007@example.com" in text
+    assert "http://127.0.0.1:8000/admin/django_defer/run/" in text
+
+
+def test_once_more_shows_where_the_alert_went_before(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    for said in ("failed", "failed 2 times"):
+        done = subprocess.run(
+            [*START, "--once"],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        assert f"Alert: marketplace.pay_out {said}" in done.stdout
+        assert done.stdout.count("  console at ") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
@@ -120,7 +167,7 @@ def log_in_and_visit(site: str, printed: str) -> None:
     fields = {"username": username, "password": password, "csrfmiddlewaretoken": token}
     browser.open(f"{site}login/?next=/admin/", urlencode(fields).encode(), timeout=10)
     pages = re.findall(r"\d\. (http\S+)", printed)
-    assert len(pages) == 4
+    assert len(pages) == 5
     for page in pages:
         content = browser.open(page, timeout=10).read().decode()
         assert "Log out" in content, page

@@ -12,15 +12,25 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 
-from django_defer.models import BackgroundFunction, CronDefinition, LogLine, Progress, Queue, Run
+from django_defer.models import (
+    AlertChannel,
+    BackgroundFunction,
+    CronDefinition,
+    LogLine,
+    Progress,
+    Queue,
+    Run,
+)
 from django_defer.states import Outcome, State
 from django_defer.sync import sync
 from tests.admin_rows import (
     HOSTILE,
     TRACEBACK,
     ago,
+    make_alert,
     make_attempt,
     make_cluster,
+    make_delivery,
     make_finished,
     make_retrying,
     make_run,
@@ -54,7 +64,7 @@ def every_page() -> dict[str, Visit]:
     """Make the rows, and return all pages by name."""
     sync()
     BackgroundFunction.objects.filter(definition=None).exclude(key__in=FEW).delete()
-    paths = {**_lists(), **_definitions(), **_runs(), **_others()}
+    paths = {**_lists(), **_definitions(), **_runs(), **_others(), **_alerts()}
     visits = {name: Visit(path) for name, path in paths.items()}
     return visits | _questions(paths)
 
@@ -72,6 +82,9 @@ def _lists() -> dict[str, str]:
         "runs searched": "run/?q=nothing-is-called-so",
         "clusters": "cluster/",
         "queues": "queue/",
+        "alerts": "alert/",
+        "alerts filtered": "alert/?state=open&event=run_failed",
+        "channels": "alertchannel/",
     }
 
 
@@ -204,6 +217,41 @@ def _others() -> dict[str, str]:
     }
 
 
+def _alerts() -> dict[str, str]:
+    """A database has alerts of channels, of which the settings of the tests have none."""
+    failed = Run.objects.filter(state=State.FAILED, label__startswith=HOSTILE).get()
+    alert = make_alert(failed, detail="d" * 300)
+    alert.examples = [*alert.examples, {**alert.examples[0], "label": HOSTILE, "error": "e" * 300}]
+    alert.save()
+    make_delivery(alert, 1, sent_at=ago(minutes=18), attempts=1, answer="ok")
+    make_delivery(alert, 2, given_up_at=ago(minutes=9), channel="c" * 100, answer="a" * 500)
+    make_delivery(alert, 3)
+    stalled = make_alert(
+        event="queue_stalled",
+        subject="mails",
+        count=1,
+        detail="Its oldest run waits for 12 minutes.",
+        acknowledged_at=ago(minutes=1),
+        acknowledged_by="ada" * 20,
+    )
+    over = make_alert(subject="shop." + "x" * 100, closed_at=ago(minutes=1), count=1)
+    AlertChannel.objects.create(
+        name="slack",
+        failures=4,
+        not_before=ago(minutes=-8),
+        last_sent_at=ago(minutes=18),
+        last_error_at=ago(minutes=2),
+        last_error="HTTP 503: " + "z" * 300,
+    )
+    return {
+        "alert": f"alert/{alert.pk}/change/",
+        "acknowledged alert": f"alert/{stalled.pk}/change/",
+        "closed alert": f"alert/{over.pk}/change/",
+        "history of an alert": f"alert/{alert.pk}/history/",
+        "channel": "alertchannel/slack/change/",
+    }
+
+
 # -- what is seen only after something was pressed -------------------------------------------------
 
 
@@ -280,6 +328,7 @@ def _questions(paths: dict[str, str]) -> dict[str, Visit]:
         "all paused": Visit(
             "backgroundfunction/?q=testapp", (partial(every, action="pause_selected"),)
         ),
+        "all acknowledged": Visit("alert/", (partial(every, action="acknowledge_selected"),)),
         "failed run, opened": Visit(paths["failed run"], (open_all,)),
         "dashboard, opened": Visit("", (open_all,)),
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.contrib.admin import site
 
-from django_defer.models import CronDefinition, Queue, Run
+from django_defer.models import Alert, CronDefinition, Queue, Run
 from tests.admin_rows import ago, log_in_with, make_run
 from tests.browser.conftest import log_in
 from tests.browser.every_page import ADMIN, Visit, every_page, open_all, press, unfold
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Locator, Page
     from pytest_django.live_server_helper import LiveServer
 
-VIEWS = ("view_backgroundfunction", "view_crondefinition", "view_run", "view_cluster", "view_queue")
+VIEWS = (
+    *("view_backgroundfunction", "view_crondefinition", "view_run", "view_cluster", "view_queue"),
+    *("view_alert", "view_alertchannel"),
+)
 MOST_TABS = 120
 ABORTED = "net::ERR_ABORTED"  # what the dashboard was asking for when somebody left it
 
@@ -98,7 +101,8 @@ def test_a_person_without_their_permissions_sees_no_verbs(
     log_in(context, live_server, client, log_in_with(client, *VIEWS))
     assert verbs_shown(page, visits) == {}
     log_in(context, live_server, client, admin_user)
-    few = {name: visits[name] for name in ("function", "queue", "failed run", "runs", "functions")}
+    names = ("function", "queue", "failed run", "runs", "functions", "alert", "alerts")
+    few = {name: visits[name] for name in names}
     assert set(verbs_shown(page, few)) == set(few), "the same search finds them where they are"
 
 
@@ -188,3 +192,29 @@ def test_the_keyboard_leads_from_the_index_to_a_failed_run_that_runs_again(
     again = Run.objects.latest("id")
     assert str(again.pk) in admin_page.url
     assert str(again.rerun_of_id) in failed
+
+
+def test_the_keyboard_leads_from_the_dashboard_to_an_alert_that_is_acknowledged(
+    admin_page: Page, visits: dict[str, Visit]
+) -> None:
+    alert = Alert.objects.get(event="run_failed", closed_at=None)
+    admin_page.goto(ADMIN)
+    tab_to(admin_page, admin_page.locator(f"#defer-alerts a[href$='{alert.pk}/change/']"))
+    admin_page.keyboard.press("Enter")
+    admin_page.locator(".defer-state", has_text="open").wait_for()
+    tab_to(admin_page, admin_page.get_by_role("button", name="Acknowledge"))
+    admin_page.keyboard.press("Enter")
+    admin_page.locator(".defer-state", has_text="acknowledged").wait_for()
+    assert "Acknowledged by admin at " in admin_page.locator(".defer-said").inner_text()
+    assert not admin_page.get_by_role("button", name="Acknowledge").count()
+    alert.refresh_from_db()
+    assert alert.acknowledged_by == "admin"
+
+
+def test_a_channel_is_tried_from_its_page(admin_page: Page, settings: Any) -> None:
+    settings.DEFER = {"ALERTS": [{"channel": "log"}]}
+    admin_page.goto(f"{ADMIN}alertchannel/")
+    admin_page.get_by_role("link", name="log", exact=True).click()
+    press(admin_page, "Send a test message")
+    said = admin_page.locator(".messagelist .success").inner_text()
+    assert said == "Sent a test message: log, answered: logged"

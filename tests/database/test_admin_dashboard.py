@@ -20,11 +20,26 @@ from django_defer.admin import (
     timeline,
 )
 from django_defer.admin.dashboard_cards import MOST_FAILED
-from django_defer.models import BackgroundFunction, Cluster, CronDefinition, Queue, Run
+from django_defer.models import (
+    AlertChannel,
+    BackgroundFunction,
+    Cluster,
+    CronDefinition,
+    Queue,
+    Run,
+)
 from django_defer.reports import status
 from django_defer.states import State
 from django_defer.status_text import troubles
-from tests.admin_rows import HOSTILE, ago, log_in_with, make_cluster, make_finished, make_run
+from tests.admin_rows import (
+    HOSTILE,
+    ago,
+    log_in_with,
+    make_alert,
+    make_cluster,
+    make_finished,
+    make_run,
+)
 from tests.runs import captured, new_definition
 
 if TYPE_CHECKING:
@@ -77,6 +92,7 @@ def test_its_parts_come_in_the_order_of_urgency(admin_client: Client) -> None:
         "headline",
         "clusters",
         "queues",
+        "alerts",
         "history",
         "failing",
         "busy",
@@ -352,7 +368,7 @@ def test_who_may_see_runs_sees_all_of_it_with_links_to_runs_alone(client: Client
     make_cluster()
     new_definition("shop.late", next_slot_at=ago(minutes=5))
     page = page_of(client)
-    assert len(sections(page)) == 9
+    assert len(sections(page)) == 10
     assert "worker-1.internal:4711" in page
     assert "/run/?" in page
     assert not re.search(r'href="[^"]*/(cluster|crondefinition|queue|backgroundfunction)/', page)
@@ -411,7 +427,7 @@ def test_each_site_has_its_own_with_links_to_itself(admin_client: Client) -> Non
         response = admin_client.get(url)
         assert response["Location"] == f"{address}django_defer/"
         page = page_of(admin_client, response["Location"])
-        assert len(sections(page)) == 9
+        assert len(sections(page)) == 10
         links = re.findall(r'href="(/\w+/)django_defer/(\w+)/', page)
         assert {site_address for site_address, _model in links} == {address}
         if only:
@@ -444,6 +460,7 @@ def test_it_shows_the_rows_of_the_database_that_is_set(admin_client: Client, set
 # -- scale -----------------------------------------------------------------------------------------
 
 
+@override_settings(DEFER={"ALERTS": [{"channel": "log", "name": f"c{n}"} for n in range(27)]})
 def test_the_number_of_queries_does_not_grow(admin_client: Client) -> None:
     def fill(start: int, count: int) -> None:
         for n in range(start, start + count):
@@ -454,6 +471,8 @@ def test_the_number_of_queries_does_not_grow(admin_client: Client) -> None:
             paused = {"paused_at": ago(days=1)} if n % 3 == 0 else {}
             new_definition(f"shop.f{n}", "0 * * * *", ago(minutes=-n), **paused)
             BackgroundFunction.objects.filter(key=f"shop.f{n}").update(**paused)
+            make_alert(subject=f"shop.f{n}")
+            AlertChannel.objects.create(name=f"c{n}", failures=1)
 
     fill(0, 2)
     page_of(admin_client)
@@ -462,7 +481,7 @@ def test_the_number_of_queries_does_not_grow(admin_client: Client) -> None:
     fill(2, 25)
     with captured() as many:
         page_of(admin_client)
-    assert len(many) == len(few) <= 22
+    assert len(many) == len(few) <= 24
 
 
 def test_it_never_counts_all_runs(admin_client: Client) -> None:

@@ -495,7 +495,7 @@ def test_the_page_takes_the_same_number_of_queries_for_any_number_of_children(
     parent = make_finished(parent=make_finished())
     for _ in range(10):
         make_retrying(parent=parent)
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(13):
         read(admin_client, page_of(parent))
 
 

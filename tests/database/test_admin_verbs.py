@@ -18,7 +18,7 @@ from django_defer.admin import acting
 from django_defer.models import BackgroundFunction, CronDefinition, Queue, Run
 from django_defer.states import State
 from django_defer.sync import sync
-from tests.admin_rows import HOSTILE, ago, log_in_with, make_finished, make_run
+from tests.admin_rows import HOSTILE, ago, log_in_with, make_alert, make_finished, make_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,6 +127,13 @@ CASES = [
         "reschedule_run",
         lambda: make_run(state=State.SCHEDULED, run_after=ago(hours=-3)),
         lambda run: run.state == State.QUEUED,
+    ),
+    Case(
+        "alert",
+        "acknowledge",
+        "acknowledge_alert",
+        make_alert,
+        lambda alert: alert.acknowledged_at is not None,
     ),
 ]
 ALL = {case.permission for case in CASES}
