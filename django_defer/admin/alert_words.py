@@ -113,7 +113,8 @@ def _told_of(alert: Alert, links: Links) -> str:
     if not first:
         return link
     told = format_html_join(", ", "{} {}", ((name, show_instant(at)) for name, at in first))
-    return format_html(_("{}: told {}"), link, told)
+    words = format_html(_("{}: told {}"), link, told)
+    return format_html('<span class="defer-told">{}</span>', words)
 
 
 # -- channels --------------------------------------------------------------------------------------

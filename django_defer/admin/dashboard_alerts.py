@@ -83,7 +83,8 @@ def _lines(found: list[Alert], now: datetime, viewer: Viewer) -> Iterator[str]:
 def _failing(channel: AlertChannel, now: datetime, viewer: Viewer) -> str:
     name = viewer.to(AlertChannel, channel.pk, channel.name)
     said = one_line(without_secrets(channel.last_error, channel.name)) or EMPTY
-    if channel.last_error_at is None:
-        return format_html(_("Channel {} {} {}"), name, badge("failed", _("failing")), said)
-    ago = show_instant_ago(channel.last_error_at, now)
-    return format_html(_("Channel {} {} {}: {}"), name, badge("failed", _("failing")), ago, said)
+    when: Any = EMPTY
+    if channel.last_error_at is not None:
+        when = show_instant_ago(channel.last_error_at, now)
+    words = format_html(_("Channel {} {} {}: {}"), name, badge("failed", _("failing")), when, said)
+    return format_html('<span class="defer-told">{}</span>', words)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -79,6 +79,12 @@ def page(context: BrowserContext) -> Iterator[Page]:
     page.on("response", on_response)
     yield page
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.fixture
+def channels(settings: Any) -> None:
+    """The channels of alerts that `every_page` has rows of."""
+    settings.DEFER = {"ALERTS": [{"channel": "log"}, {"channel": "log", "name": "slack"}]}
 
 
 @pytest.fixture

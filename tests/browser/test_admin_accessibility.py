@@ -52,6 +52,9 @@ BAD: Final = """
 """
 
 
+pytestmark = pytest.mark.usefixtures("channels")
+
+
 @pytest.fixture
 def page(logged_in: BrowserContext) -> Page:
     """A page that axe-core may work in: it tries inline styles, so the console is not looked at."""

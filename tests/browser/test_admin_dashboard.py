@@ -71,7 +71,7 @@ def state(page: Page) -> str:
 
 
 def test_it_opens_with_every_part(fast_page: Page) -> None:
-    assert fast_page.locator("#defer-dashboard > section").count() == 9
+    assert fast_page.locator("#defer-dashboard > section").count() == 10
     assert fast_page.locator("svg.defer-chart").count() == 2
     bars = fast_page.locator(".defer-bar--failed").first
     assert bars.evaluate("e => getComputedStyle(e).fill") not in ("rgb(0, 0, 0)", "none")

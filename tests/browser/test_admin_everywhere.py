@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Locator, Page
     from pytest_django.live_server_helper import LiveServer
 
+pytestmark = pytest.mark.usefixtures("channels")
 VIEWS = (
     *("view_backgroundfunction", "view_crondefinition", "view_run", "view_cluster", "view_queue"),
     *("view_alert", "view_alertchannel"),
