@@ -117,6 +117,7 @@ class DefinitionFilter(ChoiceFilter):
 
     title = _("cron definition")
     parameter_name = "definition"
+    found = Reach.ORDERED
 
     def offers(self, text: str) -> list[tuple[str, str]]:
         """Offer definitions by the name of their function."""
@@ -126,17 +127,12 @@ class DefinitionFilter(ChoiceFilter):
 
     @cached_property
     def function(self) -> str | None:
-        """The function of the definition, which has an index that the definition lacks."""
+        """The function of the definition."""
         value = self.value() or ""
         if not value.isdecimal():
             return None
         rows = CronDefinition.objects.filter(pk=value)
         return rows.values_list("function_id", flat=True).first()
-
-    @property
-    def reach(self) -> Reach | None:
-        """All its runs are of one function."""
-        return Reach.ORDERED if self.function else super().reach
 
     def label_of(self, value: str) -> str:
         """Return the name of its function."""
@@ -149,8 +145,7 @@ class DefinitionFilter(ChoiceFilter):
             return queryset
         if not value.isdecimal():
             return queryset.none()
-        rows = queryset.filter(definition=value)
-        return rows.filter(function=self.function) if self.function else rows
+        return queryset.filter(definition=value)
 
 
 class QueueFilter(ChoiceFilter):

@@ -22,7 +22,7 @@ _COUNT: Final = """
     SELECT * FROM (
         SELECT function, CAST('{state}' AS varchar) AS state, count(*) AS n,
             sum(count(*)) OVER () AS total
-        FROM (SELECT function FROM {run} WHERE state = '{state}' LIMIT {limit}) AS found
+        FROM ({runs}) AS found
         GROUP BY function
     ) AS counted WHERE function IN ({keys}) OR total > {most}
 """
@@ -56,19 +56,17 @@ def unfinished_of(keys: Collection[str]) -> dict[str, Unfinished]:
     """Count for each of these functions; all in one query."""
     if not keys:
         return {}
-    connection = connections[str(conf.database)]
-    statements = (
-        _COUNT.format(
-            run=connection.ops.quote_name(Run._meta.db_table),
-            state=state.value,
-            limit=MOST_LOOKED_AT + 1,
-            most=MOST_LOOKED_AT,
-            keys=", ".join(["%s"] * len(keys)),
+    using, statements, parameters = str(conf.database), [], []
+    for state in sorted(UNFINISHED):
+        runs = Run.objects.in_state(state).order_by().values("function")[: MOST_LOOKED_AT + 1]
+        sql, values = runs.query.get_compiler(using).as_sql()
+        marks = ", ".join(["%s"] * len(keys))
+        statements.append(
+            _COUNT.format(state=state.value, runs=sql, keys=marks, most=MOST_LOOKED_AT)
         )
-        for state in sorted(UNFINISHED)
-    )
-    with connection.cursor() as cursor:
-        cursor.execute(" UNION ALL ".join(statements), [*keys] * len(UNFINISHED))
+        parameters += [*values, *keys]
+    with connections[using].cursor() as cursor:
+        cursor.execute(" UNION ALL ".join(statements), parameters)
         rows = cursor.fetchall()
     more = frozenset(State(state) for _key, state, _n, total in rows if total > MOST_LOOKED_AT)
     counts: dict[str, dict[State, int]] = {key: {} for key in keys}

@@ -126,6 +126,12 @@ class Run(models.Model):
             ),
             models.Index("function", F("id").desc(), name="defer_run_function"),
             models.Index(
+                "definition",
+                F("id").desc(),
+                name="defer_run_definition",
+                condition=Q(definition__isnull=False),
+            ),
+            models.Index(
                 "parent", "state", name="defer_run_parent", condition=Q(parent__isnull=False)
             ),
             models.Index(

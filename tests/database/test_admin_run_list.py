@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -133,7 +133,18 @@ def test_a_filter_begins_with_the_first_page(admin_client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "cursor", ["", "x", "1", str(uuid4()), "'; --", "\x00", "0" * 32, "f" * 33, "💥"]
+    "cursor",
+    [
+        "",
+        "x",
+        "1",
+        "62821d31-c8d6-49d2-9090-7c5556a2b42c",
+        "'; --",
+        "\x00",
+        "0" * 32,
+        "f" * 33,
+        "💥",
+    ],
 )
 @pytest.mark.parametrize("name", ["before", "after"])
 def test_a_cursor_that_no_run_can_have_gives_the_first_page(
