@@ -12,7 +12,7 @@ on_databases := -n 2 tests/database tests/concurrency tests/acceptance
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-migrations test-unit test-sqlite test-postgres lint format types docs \
-	bench browser matrix clean
+	bench browser pictures matrix clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ test-postgres: .venv/installed-dev ## the same on PostgreSQL: PGHOST's, else a p
 
 browser: .venv/installed-dev $(axe) ## the admin in Chromium, and its accessibility
 	$(pytest) tests/browser
+
+pictures: .venv/installed-dev ## take the pictures of the docs anew, in Chromium
+	$(pytest) -p no:randomly tests/browser/pictures.py
 
 matrix: .venv/installed-dev ## unit and database tests on each Python and Django supported
 	.ci/matrix

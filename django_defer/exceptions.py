@@ -32,7 +32,7 @@ class InvalidRetryPolicy(DeferError, ValueError):
 
 
 class InvalidOption(DeferError, TypeError):
-    """An option of `@defer` or `using()` that is unknown, not built yet or out of range."""
+    """An option of `@defer` or `using()` that is unknown or out of range."""
 
 
 class ImproperlyDeferred(DeferError, TypeError):

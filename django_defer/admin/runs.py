@@ -30,7 +30,7 @@ from django_defer.admin.rendering import (
 )
 from django_defer.admin.run_list import CURSORS, RunChangeList
 from django_defer.admin.run_page import run_page
-from django_defer.admin.search import MOST_SEARCHED, search_runs
+from django_defer.admin.search import MOST_SEARCHED, MOST_WITHIN, search_runs
 from django_defer.admin.time_filter import EnqueuedFilter
 from django_defer.admin.verbs import ABORT, CANCEL, RERUN, RESCHEDULE
 from django_defer.models import BackgroundFunction, Run
@@ -78,9 +78,10 @@ class RunAdmin(ActingAdmin):
         _(
             "An id, its beginning (6 digits or more) or its last 8 digits; a pair of metadata as "
             "key:value; or a part of the function, the label, the text of an error or its class "
-            "(in the newest {n} runs, or in those of the function and time that are chosen)."
+            "(in the newest {n} runs, or in the newest {within} of the function and time chosen)."
         ),
         n=f"{MOST_SEARCHED:,}",
+        within=f"{MOST_WITHIN:,}",
     )
     ordering = ("-id",)
     sortable_by = ()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from django_defer.querysets import RunQuerySet
 
 MOST_SEARCHED: Final = 50_000  # runs, the newest
+MOST_WITHIN: Final = 10_000  # of a function, say: they lie further apart
 SHORTEST_PREFIX: Final = 6  # hexadecimal digits
 _HEX: Final = re.compile(r"[0-9a-f]+")
 
@@ -74,9 +75,10 @@ def _by_metadata(runs: RunQuerySet, pairs: list[tuple[str, str]], near: RunQuery
 
 
 def _newest(runs: RunQuerySet, near: RunQuerySet) -> RunQuerySet:
-    """Leave out what is older than the newest MOST_SEARCHED of the runs that are quickly found."""
+    """Leave out what is older than the newest of the runs that are quickly found."""
+    most = MOST_WITHIN if near.query.where else MOST_SEARCHED
     ids = near.order_by("-pk").values_list("pk", flat=True)
-    oldest = ids[MOST_SEARCHED : MOST_SEARCHED + 1].first()
+    oldest = ids[most : most + 1].first()
     return runs.filter(pk__gt=oldest) if oldest else runs
 
 

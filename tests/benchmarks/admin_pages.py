@@ -138,7 +138,6 @@ def _commands(run: Run) -> Iterator[tuple[str, Action]]:
         ["defer_status", "--json"],
         ["defer_explain", str(run.pk)],
         ["defer_explain", run.pk.hex[-8:]],
-        ["defer_explain", "ffffffff"],
         ["defer_explain", BUSY],
         ["defer_explain", "shop.gone"],
     ):

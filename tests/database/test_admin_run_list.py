@@ -305,6 +305,7 @@ def test_a_text_is_looked_for_in_the_newest_of_a_function(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("django_defer.admin.search.MOST_SEARCHED", 3)
+    monkeypatch.setattr("django_defer.admin.search.MOST_WITHIN", 3)
     ids = make_runs(3, function_id="shop.rare", label="Ada")
     make_runs(5)
     assert listed(admin_client, q="Ada") == []

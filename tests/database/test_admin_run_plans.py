@@ -33,6 +33,7 @@ def many_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (reading, run_list):
         monkeypatch.setattr(module, "LOOKED_THROUGH", 500)
     monkeypatch.setattr(search, "MOST_SEARCHED", 500)
+    monkeypatch.setattr(search, "MOST_WITHIN", 500)
     monkeypatch.setattr(run_list, "MOST_EXACT", 100)
     at = f"now() - ({COUNT} - n) * interval '1 minute'"
     runs.fill(

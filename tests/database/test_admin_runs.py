@@ -163,6 +163,7 @@ def test_text_is_looked_for_in_the_newest_runs_only(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "MOST_SEARCHED", 2)
+    monkeypatch.setattr(search, "MOST_WITHIN", 2)
     make_run(label="mail")
     newest = [make_run(label="mail"), make_run(label="mail")]
     assert ids_listed(admin_client, q="mail") == {run.pk for run in newest}

@@ -235,6 +235,7 @@ def test_on_sqlite_a_pair_is_looked_for_in_the_newest_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(search, "MOST_SEARCHED", 2)
+    monkeypatch.setattr(search, "MOST_WITHIN", 2)
     old, *newer = (new_run(metadata={"order": str(n)}) for n in range(3))
     assert found("order:0") == set()
     assert found("order:1") == {newer[0].pk}
@@ -244,6 +245,7 @@ def test_on_sqlite_a_pair_is_looked_for_in_the_newest_runs(
 @pytest.mark.postgres
 def test_on_postgresql_a_pair_is_found_however_old_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "MOST_SEARCHED", 2)
+    monkeypatch.setattr(search, "MOST_WITHIN", 2)
     old, *_ = (new_run(metadata={"order": str(n)}) for n in range(4))
     assert found("order:0") == {old.pk}
 
