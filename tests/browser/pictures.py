@@ -27,7 +27,6 @@ from tests.admin_rows import ago, call, make_attempt, make_cluster, make_finishe
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
-    from pytest_django.fixtures import SettingsWrapper
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -52,7 +51,7 @@ MESSAGE: Final = "mail.example.com did not answer within 10 s"
 
 
 @pytest.fixture
-def shop(admin_user: User, settings: SettingsWrapper) -> dict[str, Run]:
+def shop(admin_user: User, settings: Any) -> dict[str, Run]:
     """A day of a shop, always the same but for the time of the day."""
     settings.DEFER = {"ALERTS": [{"channel": "log"}]}
     chance = random.Random(8)
