@@ -33,6 +33,7 @@ from django_defer.admin.rendering import (
 )
 from django_defer.alerts.events import DEFAULT, Event
 from django_defer.alerts.routes import routes
+from django_defer.alerts.slots import WATCH
 from django_defer.models import Alert, AlertChannel, AlertDelivery
 from django_defer.wording import EMPTY, relative
 
@@ -53,7 +54,7 @@ class ChannelList(ReadingChangeList):
     def get_results(self, request: HttpRequest) -> None:
         """Put the channels that have no row beside those that have one."""
         super().get_results(request)
-        known = {row.name: row for row in self.result_list}
+        known = {row.name: row for row in self.result_list if row.name != WATCH}
         listed = [known.pop(r.name, None) or AlertChannel(name=r.name) for r in routes()]
         self.result_list = [*listed, *known.values()]
         self.result_count = self.full_result_count = len(self.result_list)

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy
 from django_defer.admin.rendering import badge, show_instant
 from django_defer.alerts.composing import title_of
 from django_defer.alerts.events import FAILURES, Event
+from django_defer.alerts.http import secrets_of
 from django_defer.alerts.routes import routes
 from django_defer.models import Alert, BackgroundFunction, Queue, Run
 from django_defer.models.alerts import MessageKind
@@ -149,7 +150,9 @@ def without_secrets(text: str, name: str) -> str:
 
 def _secrets(value: object, *, is_secret: bool = False) -> Iterator[str]:
     """Yield the texts that are addresses, or called like a secret."""
-    if isinstance(value, str) and (is_secret or "://" in value):
+    if isinstance(value, str) and "://" in value:
+        yield from secrets_of(value)
+    elif isinstance(value, str) and is_secret:
         yield value
     elif isinstance(value, Mapping):
         for key, each in value.items():

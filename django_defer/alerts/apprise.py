@@ -57,23 +57,23 @@ class AppriseChannel(Channel):
 
     def send(self, message: Message) -> str:
         """Send it. apprise doesn't say whether a failure is for good: it is tried again."""
-        with _listening() as heard:
-            is_sent = within(LONGEST, lambda: self._notify(message))
+        is_sent, heard = within(LONGEST, lambda: self._notify(message))
         if not is_sent:
-            words = one_line(" ".join(heard), MOST_TOLD) or "apprise does not say why"
+            words = one_line(heard, MOST_TOLD) or "apprise does not say why"
             raise TryLater(hide(words, self._secrets))
         count = len(self._apprise)
         return "sent" if count == 1 else f"sent to {count} addresses"
 
-    def _notify(self, message: Message) -> bool:
-        return bool(
-            self._apprise.notify(
+    def _notify(self, message: Message) -> tuple[bool, str]:
+        """Return whether it was sent, and what was logged, as long as it takes."""
+        with _listening() as heard:
+            is_sent = self._apprise.notify(
                 title=one_line(message.title, MOST_TOLD),
                 body=as_text(message),
                 notify_type=_TYPES[mood(message)],
                 body_format=apprise.NotifyFormat.TEXT,
             )
-        )
+        return bool(is_sent), " ".join(heard)
 
 
 @contextmanager

@@ -165,6 +165,8 @@ def text_of(alert: Alert, kind: MessageKind) -> str:
         sentences.append(f"It was due at {slot_in_words(datetime.fromisoformat(slot))}.")
     if kind != MessageKind.RECOVERED and _has_recovered(alert):
         sentences.append(f"{alert.subject} has succeeded since.")
+    if kind != MessageKind.RECOVERED and alert.event in CONDITIONS and alert.closed_at:
+        sentences.append(f"This is over since {with_zone(alert.closed_at)}.")
     return " ".join(sentences)
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LEASE: Final = timedelta(seconds=60)
-SEND_SECONDS: Final = 10.0  # that one message may take
+SEND_SECONDS: Final = 15.0  # that one message may take: mail has several steps
 FIRST_PAUSE: Final = timedelta(seconds=10)  # before the second try; it doubles
 LONGEST_PAUSE: Final = timedelta(hours=1)
 TRIED_FOR: Final = timedelta(hours=24)
@@ -49,16 +49,22 @@ UNKNOWN_FOR: Final = timedelta(minutes=10)  # a channel, before its messages are
 MINUTE: Final = timedelta(minutes=1)
 
 
-def work(using: str, seconds: float, *, is_last: bool = False) -> None:
+def work(
+    using: str, seconds: float, *, is_last: bool = False, patience: float = SEND_SECONDS
+) -> None:
     """Notice, gather and send, until nothing is due or the time is up.
 
-    `is_last`: nobody may come by again soon, so failures wait for no more of their kind.
+    `is_last`: nobody may come by again soon, so failures wait for no more of their kind. What is
+    begun in time is waited for, `patience` seconds each.
     """
     until = time.monotonic() + seconds
-    if addresses():
-        _guarded(send_due_pings, using, database_now(using), seconds / 2)
-    if not routes():
-        return
+    if routes():
+        _tell(using, until, is_last, patience)
+    if addresses() and (left := until - time.monotonic()) > 0:
+        _guarded(send_due_pings, using, database_now(using), left)
+
+
+def _tell(using: str, until: float, is_last: bool, patience: float) -> None:
     with translation.override("en"), timezone.override(None):
         _guarded(watch, using, database_now(using))
         if is_last:
@@ -67,7 +73,7 @@ def work(using: str, seconds: float, *, is_last: bool = False) -> None:
         while (left := until - time.monotonic()) > 0:
             now = database_now(using)
             done = _guarded(gather, using, now) + _guarded(schedule_messages, using, now)
-            done += _guarded(send_due, using, now, left)
+            done += _guarded(send_due, using, now, left, patience)
             if not done:
                 break
 
@@ -90,8 +96,8 @@ def _is_message_due(using: str, now: datetime) -> bool:
     return sets[0].union(*sets[1:], all=True).exists()
 
 
-def send_due(using: str, now: datetime, seconds: float) -> int:
-    """Send what is due for so many seconds at most; return how many messages were sent.
+def send_due(using: str, now: datetime, seconds: float, patience: float | None = None) -> int:
+    """Begin to send what is due for so many seconds; return how many messages were sent.
 
     One message of each channel after another, those first that worked last time.
     """
@@ -112,8 +118,8 @@ def send_due(using: str, now: datetime, seconds: float) -> int:
             passed = time.monotonic() - began
             if passed >= seconds:
                 return sent
-            limit = min(SEND_SECONDS, max(1.0, seconds - passed))
-            done = turn.send_one(now + timedelta(seconds=passed), limit)
+            # The time that is left says what is begun; what is begun gets all of its own.
+            done = turn.send_one(now + timedelta(seconds=passed), patience or SEND_SECONDS)
             sent += done is True
             if done is None:
                 turns.remove(turn)
@@ -128,7 +134,7 @@ class Turn:
         self.route = route
         self.channel: Channel | None = None
 
-    def send_one(self, now: datetime, seconds: float) -> bool | None:
+    def send_one(self, now: datetime, patience: float) -> bool | None:
         """Send the next message: True: sent; False: it failed; None: nothing more for now."""
         if not self._may_send(now):
             return None
@@ -144,7 +150,12 @@ class Turn:
             if self.channel is None:
                 self.channel = self.route.open()
             message = compose(delivery)
-            answer = send_within(self.channel, message, seconds)
+            answer = send_within(
+                self.channel,
+                message,
+                patience,
+                lambda late: self._sent(delivery, message.count, late, clock()),
+            )
         except UNREACHABLE:
             raise
         except Exception as error:  # noqa: BLE001 - a channel of somebody's own may raise anything

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PAUSE: Final = timedelta(seconds=30)
-SECONDS: Final = 2.0  # for sending; a message that is being sent by then is waited for
+SECONDS: Final = 2.0  # within which messages are begun, and that each is waited for
 
 
 def tell(using: str, now: datetime, *, has_workers: bool) -> None:
@@ -34,7 +34,7 @@ def tell(using: str, now: datetime, *, has_workers: bool) -> None:
         if has_workers:
             watch(using, now)
         else:
-            work(using, SECONDS)
+            work(using, SECONDS, patience=SECONDS)
     except Exception:
         logger.exception("alerts.not_told", extra={"event": "alerts.not_told"})
 

@@ -152,7 +152,10 @@ def _fold(
     alert.save(using=using, update_fields=(*_FOLDED, "examples"))
 
 
-_FOLDED: Final = ("count", "last_at", "next_message_at", "closed_at")
+_FOLDED: Final = (
+    *("count", "last_at", "next_message_at", "closed_at"),
+    *("acknowledged_at", "acknowledged_by"),
+)
 
 
 def _open(
@@ -166,6 +169,7 @@ def _open(
     recent = locked.filter(closed_at__gt=first_at - SAME).first() if event not in MOMENTS else None
     if recent is not None:
         recent.closed_at = None
+        recent.acknowledged_at, recent.acknowledged_by = None, ""  # that was of what is over
         if recent.next_message_at is not None:
             recent.next_message_at = min(recent.next_message_at, now + SAME)
         return recent, True

@@ -34,6 +34,9 @@ class PingRefused(Exception):
     """It would be refused again."""
 
 
+_KEPT: Final = {"http": ("http", "https"), "https": ("https",)}
+
+
 class _SameHost(HTTPRedirectHandler):
     """Follows a redirect only to the same host, which may be one from http to https."""
 
@@ -41,7 +44,7 @@ class _SameHost(HTTPRedirectHandler):
         self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> Request | None:
         old, new = urlsplit(req.full_url), urlsplit(newurl)
-        if new.hostname != old.hostname or (old.scheme, new.scheme) == ("https", "http"):
+        if new.hostname != old.hostname or new.scheme not in _KEPT[old.scheme]:
             fp.close()
             raise PingRefused(f"HTTP {code}: it leads to another host")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -66,7 +69,7 @@ def _request(address: str) -> None:
             raise PingRefused(f"HTTP {answer.code}") from None
         after = _seconds(answer.headers.get("Retry-After"))
         raise PingUndelivered(f"HTTP {answer.code}", after) from None
-    except (OSError, HTTPException) as error:  # URLError is an OSError
+    except (OSError, HTTPException, ValueError) as error:  # URLError is an OSError
         reason = getattr(error, "reason", error)
         raise PingUndelivered(f"{type(reason).__name__}") from None
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from django_defer.alerts.events import FAILURES, Event
-from django_defer.alerts.routes import wanted
+from django_defer.alerts.events import Event
+from django_defer.alerts.routes import routes, wanted
 from django_defer.models import AlertEvent
 from django_defer.registry import registry
 from django_defer.states import Outcome, State
@@ -36,28 +36,43 @@ def record(using: str, ended: Sequence[Ended]) -> None:
 
 def is_success_wanted(function: str, seconds: float) -> bool:
     """Say whether somebody is to be told of a success that took so long."""
-    if names_of(function) is False:
-        return False
-    told = wanted((Event.RUN_SUCCEEDED, Event.RUN_SLOW))
-    return Event.RUN_SUCCEEDED in told or (Event.RUN_SLOW in told and is_slow(function, seconds))
+    is_told = _is_told(Event.RUN_SUCCEEDED, function)
+    return is_told or (is_slow(function, seconds) and _is_told(Event.RUN_SLOW, function))
 
 
 def events_of(ended: Ended) -> Iterator[Event]:
     """Yield what happened. A failure for good is that alone, whatever its last attempt was."""
     if ended.state == State.FAILED:
         yield Event.RUN_FAILED
-        if ended.outcome in _OF_OUTCOME and Event.RUN_FAILED not in wanted(FAILURES):
-            yield _OF_OUTCOME[ended.outcome]
+        cause = _OF_OUTCOME.get(ended.outcome) if ended.outcome is not None else None
+        if cause is not None and _is_for_others(cause, ended.function):
+            yield cause
     elif ended.state == State.SCHEDULED and ended.outcome is not None:
         yield _OF_OUTCOME.get(ended.outcome, Event.RUN_RETRYING)
     elif ended.state == State.SUCCEEDED:
-        yield Event.RUN_SUCCEEDED
+        if _is_told(Event.RUN_SUCCEEDED, ended.function):
+            yield Event.RUN_SUCCEEDED
         if is_slow(ended.function, ended.seconds or 0.0):
             yield Event.RUN_SLOW
     elif ended.state == State.DISCARDED:
         yield Event.SLOT_MISSED if ended.has_slot else Event.RUN_DISCARDED
     elif ended.state == State.SKIPPED:
         yield Event.SLOT_MISSED
+
+
+def _is_told(event: Event, function: str) -> bool:
+    """Say whether anybody is told of this event of this function."""
+    names = names_of(function)
+    return any(route.wants(event, function, names) for route in routes())
+
+
+def _is_for_others(event: Event, function: str) -> bool:
+    """Say whether somebody is told of this event of it who is not told of failures for good."""
+    names = names_of(function)
+    return any(
+        route.wants(event, function, names) and not route.wants(Event.RUN_FAILED, function, names)
+        for route in routes()
+    )
 
 
 def is_slow(function: str, seconds: float) -> bool:

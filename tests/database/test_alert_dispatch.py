@@ -71,6 +71,15 @@ class Hanging(Channel):
         return "too late"
 
 
+class Slow(Channel):
+    """Takes its time."""
+
+    def send(self, message: Message) -> str:
+        """Take longer than the pass has left."""
+        time.sleep(0.3)
+        return "slowly"
+
+
 def test_a_message_is_sent_once_by_each_channel() -> None:
     happens(0)
     assert send_at(10) == 2
@@ -163,6 +172,48 @@ def test_a_channel_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -
     Hanging.let_go.set()
     assert channel().last_error == "no answer within 0 s"
     assert AlertDelivery.objects.using(DATABASE).filter(attempts=1, channel="a").count() == 1
+
+
+def test_what_is_begun_is_waited_for_however_little_time_is_left() -> None:
+    slow = {"channel": "tests.database.test_alert_dispatch.Slow", "name": "a"}
+    with defer_settings(ALERTS=(slow,)):
+        happens(0)
+        gather_at(10)
+        assert dispatch.send_due(DATABASE, at(10), 0.05) == 1
+    assert delivery().answer == "slowly"
+
+
+def test_an_answer_that_comes_late_is_kept() -> None:
+    late = threading.Event()
+    answers: list[str] = []
+
+    def keep(answer: str) -> None:
+        answers.append(answer)
+        late.set()
+
+    with pytest.raises(TryLater, match="no answer within"):
+        sending.send_within(Slow("a"), None, 0.01, keep)  # type: ignore[arg-type]
+    assert late.wait(10)
+    assert answers == ["slowly"]
+
+
+def test_parts_of_an_address_are_kept_secret_too() -> None:
+    secret = "https://hooks.example/services/T00/SECRETTOKEN"
+    Told.errors["a"] = [OSError("Max retries exceeded with url: /services/T00/SECRETTOKEN")]
+    with defer_settings(ALERTS=({"channel": TOLD, "name": "a", "url": secret},)):
+        happens(0)
+        send_at(10)
+    assert "SECRETTOKEN" not in delivery().answer
+    assert "SECRETTOKEN" not in channel().last_error
+
+
+def test_pings_take_no_time_from_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(dispatch, "addresses", lambda: {"shop.f": "https://example.com"})
+    monkeypatch.setattr(dispatch, "send_due_pings", lambda *args: order.append("ping"))
+    monkeypatch.setattr(dispatch, "watch", lambda *args: order.append("message"))
+    dispatch.work(DATABASE, 5)
+    assert order == ["message", "ping"]
 
 
 def test_a_channel_that_cannot_be_opened_says_so_and_loses_nothing() -> None:

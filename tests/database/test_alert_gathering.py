@@ -110,6 +110,20 @@ def test_nothing_new_is_no_message_and_news_come_soon_after_a_rest() -> None:
     assert [gather_at(HOUR + each) for each in (1, 9, 11)] == [0, 0, 1]
 
 
+def test_what_was_acknowledged_and_is_over_is_told_again_when_it_comes_back() -> None:
+    happens(0)
+    gather_at(10)
+    Alert.objects.using(DATABASE).update(acknowledged_at=at(11), acknowledged_by="ada")
+    close_at(600)
+    happens(1200)
+    gather_at(1200)
+    again = the_alert()
+    assert (again.closed_at, again.acknowledged_at, again.acknowledged_by) == (None, None, "")
+    for day in range(1, 3):
+        gather_at(1200 + day * DAY)
+    assert again.deliveries.filter(kind="reminder").exists()
+
+
 def test_nobody_is_told_of_what_is_acknowledged() -> None:
     happens(0)
     assert gather_at(10) == 1

@@ -81,6 +81,21 @@ def test_who_listens_for_time_outs_alone_is_told_of_the_last_one_too() -> None:
     assert [name for name, _, _ in told()] == ["run_timed_out"]
 
 
+def test_another_teams_channel_mutes_nobody() -> None:
+    team = {"channel": "log", "name": "team", "functions": ["shop.*"]}
+    pager = {"channel": "log", "name": "pager", "events": ["run_timed_out"]}
+    with defer_settings(ALERTS=(team, pager)):
+        attempts.fail(DATABASE, running(), LATE, None)
+    assert sorted(name for name, _, _ in told()) == ["run_failed", "run_timed_out"]
+
+
+def test_a_success_costs_nothing_where_another_function_is_asked_for() -> None:
+    only = {"channel": "log", "events": ["run_succeeded"], "functions": ["shop.*"]}
+    with defer_settings(ALERTS=(only,)):
+        assert not outcomes.is_success_wanted("testapp.noop", 1.0)
+        assert outcomes.is_success_wanted("shop.f", 1.0)
+
+
 def test_a_loss_is_told() -> None:
     run = new_run(state=State.RUNNING)
     attempts.lose(DATABASE, run, Failure(outcome=Outcome.LOST, error_message="killed"))
