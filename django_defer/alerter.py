@@ -39,6 +39,7 @@ WORK_SECONDS: Final = 20.0
 MOST_SECONDS: Final = 60.0  # after which a child that hangs is killed
 AFTER_DEATH: Final = 10.0  # seconds until the next look: it may die again
 GRACE: Final = 2.0  # seconds it has to end by itself when the supervisor stops
+LAST_GRACE: Final = 20.0  # where nobody may come by soon who would send it
 TRIES: Final = 3  # where SQLite's one write lock is taken
 BUSY_TIMEOUT: Final = 5.0  # seconds it waits for SQLite's one write lock
 
@@ -81,12 +82,15 @@ class Alerter:
         if is_needed:
             self._fork(now)
 
-    def stop(self, grace: float = GRACE) -> None:
-        """End the child: what it was sending is sent by somebody else after the lease."""
+    def stop(self, *, is_last: bool = False) -> None:
+        """End the child: what it was sending is sent by somebody else after the lease.
+
+        `is_last`: nobody else may come by soon, as after a drain.
+        """
         process, self.process = self.process, None
         if process is None:
             return
-        process.join(grace)
+        process.join(LAST_GRACE if is_last else GRACE)
         if process.is_alive():
             process.kill()
             process.join()

@@ -172,7 +172,7 @@ class Supervisor(Sentinel):  # type: ignore[misc]
             self.watch(replace=False)
             self.duties.perform_while_stopping()
             self.abort()
-        self.alerter.stop()
+        self.alerter.stop(is_last=self.duties.is_drained)
         self.kill_children()
         if self.duties.is_drained:
             send_alerts(self.using, is_last=True)
