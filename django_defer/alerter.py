@@ -82,15 +82,12 @@ class Alerter:
         if is_needed:
             self._fork(now)
 
-    def stop(self, *, is_last: bool = False) -> None:
-        """End the child: what it was sending is sent by somebody else after the lease.
-
-        `is_last`: nobody else may come by soon, as after a drain.
-        """
+    def stop(self, grace: float = GRACE) -> None:
+        """End the child: what it was sending is sent by somebody else after the lease."""
         process, self.process = self.process, None
         if process is None:
             return
-        process.join(LAST_GRACE if is_last else GRACE)
+        process.join(grace)
         if process.is_alive():
             process.kill()
             process.join()

@@ -16,7 +16,7 @@ from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any, Final
 
-from django_defer.alerter import Alerter, send_alerts
+from django_defer.alerter import GRACE, LAST_GRACE, Alerter, send_alerts
 from django_defer.board import STALE_AFTER, Board
 from django_defer.broker import RunBroker
 from django_defer.conf import conf
@@ -172,7 +172,7 @@ class Supervisor(Sentinel):  # type: ignore[misc]
             self.watch(replace=False)
             self.duties.perform_while_stopping()
             self.abort()
-        self.alerter.stop(is_last=self.duties.is_drained)
+        self.alerter.stop(LAST_GRACE if self.duties.is_drained else GRACE)
         self.kill_children()
         if self.duties.is_drained:
             send_alerts(self.using, is_last=True)

@@ -46,10 +46,11 @@ def add_hook(
     """Call `hook(using, ended)` with every outcome but success.
 
     With a success only where `successes(key, seconds)` is true: most successes need nothing
-    besides their own statement, not even a transaction.
+    besides their own statement, not even a transaction. Adding it again changes nothing.
     """
-    _hooks.append(hook)
-    _wishes.append(successes)
+    if hook not in _hooks:
+        _hooks.append(hook)
+        _wishes.append(successes)
 
 
 def is_success_wanted(function: str, seconds: float) -> bool:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.apps import apps
 from django.db import transaction
 
 from django_defer import attempts, defer, outcomes
@@ -158,6 +159,12 @@ def test_what_was_discarded_is_told_and_a_slot_of_it_is_missed() -> None:
     new_run(definition=new_definition(), slot=database_now(DATABASE))
     discard(DATABASE, Run.objects.using(DATABASE).all(), Reason.EXPIRED)
     assert sorted(name for name, _, _ in told()) == ["run_discarded", "slot_missed"]
+
+
+def test_an_app_that_is_made_ready_again_tells_everything_once() -> None:
+    apps.get_app_config("django_defer").ready()
+    attempts.fail(DATABASE, running(), OOPS, None)
+    assert [name for name, _, _ in told()] == ["run_failed"]
 
 
 def test_a_hook_that_fails_changes_no_outcome(
