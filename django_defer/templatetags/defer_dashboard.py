@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from django import template
 
-from django_defer.admin.dashboard import dashboard
-
 if TYPE_CHECKING:
     from django.template import RequestContext
 
@@ -19,5 +17,8 @@ register = template.Library()
 @register.simple_tag(takes_context=True)
 def defer_dashboard(context: RequestContext) -> Dashboard:
     """Return the dashboard for the person who asks."""
+    # Django imports the tags of every app, also in a project that has no admin.
+    from django_defer.admin.dashboard import dashboard
+
     request: Any = context.request
     return dashboard(request)
