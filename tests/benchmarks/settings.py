@@ -13,7 +13,6 @@ from tests.settings import TEMPLATES as TEMPLATES
 SECRET_KEY = "of no use outside of the benchmarks"
 DEBUG = False
 ALLOWED_HOSTS = ["*"]
-ROOT_URLCONF = "tests.urls"
 STATIC_URL = "static/"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -26,6 +25,8 @@ INSTALLED_APPS = [
     "tests.benchmarks",
     *json.loads(os.environ["DEFER_BENCH_APPS"]),
 ]
+if "django.contrib.admin" in INSTALLED_APPS:
+    ROOT_URLCONF = "tests.urls"
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.postgresql",
