@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,7 @@ from django_defer.conf import conf
 from django_defer.event_masking import Masker
 from django_defer.exceptions import Retry
 from django_defer.models import Run
+from django_defer.redaction import sensitive_names
 from django_defer.states import State
 from django_defer.surroundings import surround
 
@@ -109,7 +111,7 @@ def scope_of(started: Started) -> Iterator[None]:
             "attempt": started.claim.attempt,
             "max_attempts": started.max_attempts,
             "slot": started.slot and started.slot.isoformat(),
-            "metadata": dict(started.metadata),
+            "metadata": _shown(started.function, started.metadata),
         }
         _name(scope, started.function, context)
         scope.add_event_processor(Masker(started))
@@ -165,9 +167,17 @@ def _facts_of(event: RunEvent) -> tuple[str, dict[str, Any]]:
     try:
         runs = Run.objects.using(str(conf.database)).filter(pk=event.run_id)
         facts = runs.values(*names).first() or {}
+        facts["metadata"] = _shown(event.function, facts.get("metadata"))
     except DatabaseError:  # it has gone away since
         facts = {}
     return str(facts.pop("state", "")), context | facts
+
+
+def _shown(function: str, metadata: Any) -> dict[str, str]:
+    """Return the metadata without what is called like a sensitive parameter."""
+    pairs = metadata if isinstance(metadata, Mapping) else {}
+    hidden = sensitive_names(function, str(conf.database)) if pairs else set()
+    return {key: str(value) for key, value in pairs.items() if key not in hidden}
 
 
 def _name(scope: Any, function: str, context: dict[str, Any]) -> None:

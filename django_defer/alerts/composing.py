@@ -102,15 +102,7 @@ WORDS: Final[Mapping[Event, Words]] = {
 
 def compose(delivery: AlertDelivery) -> Message:
     """Return the message, from what is known of its alert now."""
-    alert = delivery.alert
-    told = (
-        type(delivery)
-        .objects.using(delivery._state.db)
-        .filter(alert=alert, channel=delivery.channel, sent_at__isnull=False)
-        .exclude(pk=delivery.pk)
-        .order_by("-number")
-        .first()
-    )
+    alert, told = delivery.alert, _told_before(delivery)
     kind = MessageKind(delivery.kind)
     if told is None:
         kind = MessageKind.OPENED
@@ -129,6 +121,23 @@ def compose(delivery: AlertDelivery) -> Message:
         examples=tuple(map(_example, _chosen(alert, kind, told))),
         url=admin_url("alert", alert.pk),
     )
+
+
+def is_old_news(delivery: AlertDelivery) -> bool:
+    """Say whether a message that waited for its channel says what the one before it has said."""
+    if delivery.kind != MessageKind.REMINDER or delivery.alert.event in CONDITIONS:
+        return False
+    told = _told_before(delivery)
+    return told is not None and told.count >= delivery.alert.count
+
+
+def _told_before(delivery: AlertDelivery) -> AlertDelivery | None:
+    """Return the latest message of the same alert that was sent by the same channel."""
+    deliveries = type(delivery).objects.using(delivery._state.db)
+    sent = deliveries.filter(
+        alert=delivery.alert, channel=delivery.channel, sent_at__isnull=False
+    ).exclude(pk=delivery.pk)
+    return sent.order_by("-number").first()
 
 
 def title_of(alert: Alert, kind: MessageKind, told: AlertDelivery | None) -> str:

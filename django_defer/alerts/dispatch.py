@@ -15,7 +15,7 @@ from django.db import DatabaseError
 from django.db.models import Exists, F, OuterRef, Value
 from django.utils import timezone, translation
 
-from django_defer.alerts.composing import compose
+from django_defer.alerts.composing import compose, is_old_news
 from django_defer.alerts.conditions import watch
 from django_defer.alerts.events import Event
 from django_defer.alerts.gathering import due_alerts, gather, hurry, schedule_messages
@@ -47,6 +47,7 @@ LONGEST_AFTER: Final = timedelta(hours=24)  # that the other side may ask us to 
 NOT_OPENED_PAUSE: Final = timedelta(minutes=10)  # for somebody to mend the settings
 UNKNOWN_FOR: Final = timedelta(minutes=10)  # a channel, before its messages are given up
 MINUTE: Final = timedelta(minutes=1)
+TOLD_BEFORE: Final = "an earlier message has told it"
 
 
 def work(
@@ -146,6 +147,10 @@ class Turn:
         def clock() -> datetime:
             return now + timedelta(seconds=time.monotonic() - began)
 
+        if is_old_news(delivery):
+            same = AlertDelivery.objects.using(self.using).filter(pk=delivery.pk, sent_at=None)
+            same.update(given_up_at=now, answer=TOLD_BEFORE)
+            return False
         try:
             if self.channel is None:
                 self.channel = self.route.open()

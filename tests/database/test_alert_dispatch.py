@@ -197,6 +197,18 @@ def test_an_answer_that_comes_late_is_kept() -> None:
     assert answers == ["slowly"]
 
 
+def test_a_reminder_that_waited_and_has_nothing_to_add_is_not_sent() -> None:
+    happens(0)
+    gather_at(10)  # the message is due, and its channel is slow
+    happens(11)
+    gather_at(12)
+    assert send_at(13) == 2  # it tells of both
+    gather_at(2 * HOUR)
+    assert send_at(2 * HOUR) == 0
+    assert len(Told.titles("a")) == 1
+    assert "2 times" in Told.titles("a")[0]
+
+
 def test_parts_of_an_address_are_kept_secret_too() -> None:
     secret = "https://hooks.example/services/T00/SECRETTOKEN"
     Told.errors["a"] = [OSError("Max retries exceeded with url: /services/T00/SECRETTOKEN")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from django_defer import defer, sentry, surroundings
 from django_defer.attempt_facts import Started
 from django_defer.claims import Claim
 from django_defer.event_masking import Masker
+from django_defer.metadata import Pairs
 from django_defer.surroundings import process_begins, process_ends, surrounded
 from tests.runs import defer_settings
 from tests.scratch import Project, own_registry, write_files
@@ -193,6 +195,15 @@ def test_a_sensitive_argument_is_masked_in_all_that_a_run_sends() -> None:
     assert event["message"] == "paying with ••••••"
     assert event["contexts"]["payment"]["of"][:2] == ["card ••••••", {"card": "••••••"}]
     assert SECRET not in str(event)
+
+
+@pytest.mark.usefixtures("_initialised")
+def test_metadata_that_is_called_like_a_sensitive_parameter_is_left_out() -> None:
+    run = replace(started("shop.pay", SECRET), metadata=Pairs({"card": "4711", "order": "17"}))
+    with registered(), surrounded(run):
+        sentry_sdk.capture_message("hello")
+    (event,) = kept()
+    assert event["contexts"]["run"]["metadata"] == {"order": "17"}
 
 
 @pytest.mark.usefixtures("_initialised")
