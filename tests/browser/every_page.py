@@ -261,8 +261,9 @@ def unfold(page: Page, verb: str) -> None:
 
 
 def press(page: Page, name: str) -> None:
-    """Press a button."""
-    page.get_by_role("button", name=name, exact=True).click()
+    """Press a button that sends a form, and wait for the page that answers it."""
+    with page.expect_navigation():
+        page.get_by_role("button", name=name, exact=True).click()
 
 
 def fill(page: Page, label: str, text: str) -> None:
