@@ -5,18 +5,17 @@ The address is a secret. No error and no answer that leaves this module quotes i
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from ipaddress import ip_address
-from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.error import URLError
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
+from django_defer.alerts import patience
 from django_defer.alerts.messages import Refused, TryLater
 from django_defer.alerts.texts import one_line
 from django_defer.redaction import hide
@@ -102,23 +101,10 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> time
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
-    """Return what the call returns, but wait no longer: raise TryLater and leave it alone.
-
-    Time-outs of sockets are per step: looking up a name has none, and an answer that comes byte by
-    byte never meets them.
-    """
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
-            future.set_exception(error)
-
-    Thread(target=run, name="django-defer-alert", daemon=True).start()
+    """Return what the call returns. Raises TryLater if that takes longer."""
     try:
-        return future.result(seconds)
-    except TimeoutError:
+        return patience.within(seconds, call)
+    except patience.NoAnswer:
         raise TryLater(f"no answer within {seconds:g} seconds") from None
 
 

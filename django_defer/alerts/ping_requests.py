@@ -5,16 +5,14 @@ The address is a secret: no error quotes it.
 
 from __future__ import annotations
 
-import threading
 from datetime import timedelta
 from http.client import HTTPException
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from django_defer.alerts.patience import NoAnswer, within
 
 STEP: Final = 5.0  # seconds to connect, and for each part of the answer
 LONGEST: Final = 10.0  # seconds in all, from looking up the name on
@@ -55,7 +53,10 @@ _opener = build_opener(_SameHost)
 
 def request(address: str) -> None:
     """Make the request. Raises PingUndelivered or PingRefused if nobody took it."""
-    _within(LONGEST, lambda: _request(address))
+    try:
+        within(LONGEST, lambda: _request(address))
+    except NoAnswer:
+        raise PingUndelivered(f"no answer within {LONGEST:g} s") from None
 
 
 def _request(address: str) -> None:
@@ -78,22 +79,3 @@ def _seconds(text: str | None) -> timedelta | None:
     if text is None or not text.strip().isdecimal():
         return None
     return min(timedelta(seconds=min(int(text), 10**6)), LONGEST_WAIT)
-
-
-def _within(seconds: float, action: Callable[[], None]) -> None:
-    """Do it in a thread, and wait no longer: a name server or an answer may take any time."""
-    errors: list[BaseException] = []
-
-    def act() -> None:
-        try:
-            action()
-        except BaseException as error:  # noqa: BLE001 - raised below, where it is waited for
-            errors.append(error)
-
-    thread = threading.Thread(target=act, name="defer-ping", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise PingUndelivered(f"no answer within {seconds:g} s")
-    if errors:
-        raise errors[0]

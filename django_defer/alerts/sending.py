@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
+import logging
 from typing import TYPE_CHECKING, Final
 
 from django.db import connections
 
 from django_defer.alerts.http import secrets_of
 from django_defer.alerts.messages import ChannelError, TryLater
+from django_defer.alerts.patience import NoAnswer, within
 from django_defer.redaction import hide
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from django_defer.alerts.messages import Channel, Message
     from django_defer.alerts.routes import Route
+
+logger = logging.getLogger(__name__)
 
 SHORTEST_SECRET: Final = 6  # characters of an option that is masked in what an error says
 MOST_ANSWER: Final = 500  # characters
@@ -32,32 +35,30 @@ def send_within(
     In a thread of its own: a channel may hang for ever, and nobody waits for it. An answer that
     comes after all is given to `on_late`, in that thread.
     """
-    answers: list[str] = []
-    errors: list[BaseException] = []
-    lock, is_late = threading.Lock(), False
 
-    def send() -> None:
+    def send() -> str:
         try:
-            answer = str(channel.send(message) or "")[:MOST_ANSWER]
-            with lock:
-                answers.append(answer)
-            if is_late and on_late is not None:
-                on_late(answer)
-        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
-            errors.append(error)
+            return str(channel.send(message) or "")[:MOST_ANSWER]
+        except Exception:
+            raise
+        except BaseException as error:  # noqa: BLE001 - it would end the thread that waits
+            raise TryLater(repr(error)) from None
         finally:
             connections.close_all()  # of this thread
 
-    thread = threading.Thread(target=send, name=f"defer-alert-{channel.name}", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    with lock:
-        is_late = not answers
-    if errors:
-        raise errors[0] if isinstance(errors[0], Exception) else TryLater(repr(errors[0]))
-    if is_late:
-        raise TryLater(f"no answer within {seconds:.0f} s")
-    return answers[0]
+    def keep(answer: str) -> None:
+        try:
+            if on_late is not None:
+                on_late(answer)
+        except Exception:
+            logger.exception("alert.late_answer_lost", extra={"event": "alert.late_answer_lost"})
+        finally:
+            connections.close_all()
+
+    try:
+        return within(seconds, send, on_late=keep)
+    except NoAnswer:
+        raise TryLater(f"no answer within {seconds:.0f} s") from None
 
 
 def reason_of(error: Exception, route: Route) -> str:
