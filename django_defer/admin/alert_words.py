@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy
 from django_defer.admin.rendering import badge, show_instant
 from django_defer.alerts.composing import title_of
 from django_defer.alerts.events import FAILURES, Event
-from django_defer.alerts.http import secrets_of
+from django_defer.alerts.http import SHORTEST_SECRET, secrets_of
 from django_defer.alerts.routes import routes
 from django_defer.models import Alert, BackgroundFunction, Queue, Run
 from django_defer.models.alerts import MessageKind
@@ -46,7 +46,6 @@ LABELS: Final[Mapping[str, Any]] = {
 }
 OF_QUEUES: Final = frozenset({Event.QUEUE_STALLED, Event.NO_WORKERS})
 NOTHING_IS_SET: Final = gettext_lazy("Nobody is told: the setting ALERTS has no channel.")
-SHORTEST_SECRET: Final = 6  # characters
 _SECRET_KEYS: Final = ("url", "secret", "password", "token", "key")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from django.db import connections
 
-from django_defer.alerts.http import secrets_of
+from django_defer.alerts.http import SHORTEST_SECRET, secrets_of
 from django_defer.alerts.messages import ChannelError, TryLater
 from django_defer.alerts.patience import NoAnswer, within
 from django_defer.redaction import hide
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SHORTEST_SECRET: Final = 6  # characters of an option that is masked in what an error says
 MOST_ANSWER: Final = 500  # characters
 
 

@@ -36,6 +36,19 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "DEMO_DATA": str(tmp_path)}
 
 
+def once(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the demo once, to its end."""
+    return subprocess.run(
+        [*START, "--once"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
 def test_the_checks_have_nothing_to_say(environment: dict[str, str]) -> None:
     environment["DJANGO_SETTINGS_MODULE"] = "demo_site.settings"
     command = [sys.executable, "-W", "error", "demo_site/manage.py", "check"]
@@ -49,10 +62,7 @@ def test_the_checks_have_nothing_to_say(environment: dict[str, str]) -> None:
 def test_once_goes_through_for_everybody_and_shows_a_retry(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    command = [*START, "--once"]
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=False
-    )
+    done = once(environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     rows = {line.split()[0]: line.split()[1:4] for line in done.stdout.splitlines() if line.strip()}
@@ -74,15 +84,7 @@ def test_once_goes_through_for_everybody_and_shows_a_retry(
 def test_slack_is_told_if_its_address_is_set(environment: dict[str, str]) -> None:
     with http_listener() as slack:
         environment["SLACK_WEBHOOK_URL"] = slack.url("/services/T0/B1/sesame")
-        done = subprocess.run(
-            [*START, "--once"],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
+        done = once(environment)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert re.search(r"\n  slack at \d\d:\d\d:\d\d UTC: HTTP 200: ok\n", done.stdout)
     assert "sesame" not in done.stdout
@@ -97,15 +99,7 @@ def test_once_more_shows_where_the_alert_went_before(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     for said in ("failed", "failed 2 times"):
-        done = subprocess.run(
-            [*START, "--once"],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
+        done = once(environment)
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
         assert f"Alert: marketplace.pay_out {said}" in done.stdout
         assert done.stdout.count("  console at ") == 1
