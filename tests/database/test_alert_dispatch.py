@@ -66,9 +66,9 @@ class Hanging(Channel):
         super().__init__(name)
 
     def send(self, message: Message) -> str:
-        """Wait."""
+        """Wait, and never answer: a late answer would be written after the test's transaction."""
         self.let_go.wait(60)
-        return "too late"
+        raise TryLater("never answered")
 
 
 class Slow(Channel):
