@@ -1,14 +1,14 @@
-"""What is known of an attempt when it starts, and of one that did not succeed."""
+"""What is known of an attempt when it starts, and when it has succeeded or not."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django_defer.claims import Claim
+from django_defer.context import CurrentRun
 from django_defer.exceptions import TimeLimitExceeded
 from django_defer.metadata import Pairs
 from django_defer.states import Outcome
@@ -29,7 +29,29 @@ class Started:
     max_attempts: int
     definition_id: int | None = None
     metadata: Pairs = field(default_factory=Pairs)
-    clock: float = field(default_factory=time.monotonic)
+
+    def as_current_run(self) -> CurrentRun:
+        """Return what the function may know."""
+        return CurrentRun(
+            id=self.claim.run_id,
+            function=self.function,
+            attempt=self.claim.attempt,
+            is_last_attempt=self.failures + 1 >= self.max_attempts,
+            root_id=self.root_id,
+            slot=self.slot,
+            missed_slots=self.missed_slots,
+            started_at=self.started_at,
+            metadata=self.metadata,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """An attempt whose function returned: its result as JSON text, and how long it took."""
+
+    started: Started
+    result: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

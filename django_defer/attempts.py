@@ -1,33 +1,29 @@
-"""One attempt in the database: its start, and how it ends.
+"""The hot path in the database: an attempt's start and its success, each alone or both at once.
 
 Each is one conditional UPDATE that names the `claim_id`, so a worker whose claim was taken away
-changes nothing. An attempt that did not succeed also gets a row of its own.
+changes nothing. `endings` has the attempts that do not succeed.
 """
 
 from __future__ import annotations
 
 import json
-import random
-import time
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
 from django.db import connections, transaction
-from django.db.models import F, Q
 
-from django_defer.attempt_facts import Failure, Started
+from django_defer.attempt_facts import Started, Success
 from django_defer.claims import Claim
-from django_defer.clock import SQL_NOW, DatabaseNow, as_instant
+from django_defer.clock import SQL_NOW, DatabaseNow, as_instant, as_text
 from django_defer.metadata import Pairs
-from django_defer.models import Attempt, Run
+from django_defer.models import Run
 from django_defer.outcomes import Ended, is_success_wanted, record
 from django_defer.statements import execute
 from django_defer.states import ACTIVE, Outcome, Reason, State
-from django_defer.transitions import discard, move
-
-MAX_LOSSES: Final = 3
-
+from django_defer.transitions import discard
 
 # Only the start's durability is advisory: after a database crash the row says "claimed" again,
 # and the finish accepts that. Where a second execution is forbidden, the start is durable too.
@@ -39,14 +35,18 @@ RETURNING function, args, started_at, slot, missed_slots, root_id, failures, max
     definition_id, rerun_of_id, metadata{lazy}
 """
 _LAZY_COMMIT: Final = (
-    ", CASE WHEN rerun_if_lost THEN set_config('synchronous_commit', 'off', true) END"
+    ", CASE WHEN rerun_if_lost THEN set_config('synchronous_commit', 'off', true) END AS lazy"
 )
 _SUCCEED: Final = """
 UPDATE {run} SET state = 'succeeded', finished_at = {now}, started_at = %(started_at)s,
     result = %(result)s, error_class = '', error_message = '', key = NULL
-WHERE id = %(id)s AND claim_id = %(claim)s AND state IN ('claimed', 'running')
+WHERE id = %(ended_id)s AND claim_id = %(ended_claim)s AND state IN ('claimed', 'running')
 RETURNING 1
 """
+_SUCCEED_AND_START: Final = f"""
+WITH ended AS ({_SUCCEED}), begun AS ({_START})
+SELECT EXISTS (SELECT FROM ended), begun.* FROM (VALUES (1)) AS one LEFT JOIN begun ON true
+"""  # noqa: S608
 
 
 def start(using: str, claim: Claim, worker: str) -> Started | None:
@@ -54,13 +54,31 @@ def start(using: str, claim: Claim, worker: str) -> Started | None:
 
     Safe to repeat when the answer to it was lost: one worker alone holds the claim.
     """
+    vendor = connections[using].vendor
+    rows = execute(using, _sql(_START, vendor), _begun(vendor, claim, worker))
+    return _started(using, claim, rows[0]) if rows else None
+
+
+def succeed_and_start(
+    using: str, success: Success, claim: Claim, worker: str
+) -> tuple[bool, Started | None]:
+    """Do what `succeed` and `start` do, in one statement on PostgreSQL.
+
+    Waits for the disk only if nothing was started.
+    """
+    vendor = connections[using].vendor
+    if vendor != "postgresql":
+        with transaction.atomic(using=using):
+            return write_success(using, success), start(using, claim, worker)
+    values = {**_ended(vendor, success), **_begun(vendor, claim, worker)}
+    ((written, *row),) = execute(using, _sql(_SUCCEED_AND_START, vendor), values)
+    return bool(written), None if row[0] is None else _started(using, claim, row)
+
+
+def _started(using: str, claim: Claim, row: Sequence[Any]) -> Started:
     connection = connections[using]
-    lazy = _LAZY_COMMIT if connection.vendor == "postgresql" else ""
-    rows = execute(using, _sql(_START, using, lazy=lazy), {**_ids(using, claim), "worker": worker})
-    if not rows:
-        return None
-    function, args, started_at, slot, missed, root, failures, most = rows[0][:8]
-    definition, original, metadata = rows[0][8:11]
+    function, args, started_at, slot, missed, root, failures, most = row[:8]
+    definition, original, metadata = row[8:11]
     return Started(
         claim=claim,
         function=function,
@@ -97,192 +115,61 @@ def slot_of_original(using: str, original: Any) -> datetime | None:
     return None
 
 
-def succeed(using: str, started: Started, result: str) -> bool:
-    """Finish with a result (JSON text). False: the claim was taken away."""
-    field = Run._meta.get_field("started_at")
-    values = {
-        **_ids(using, started.claim),
-        "started_at": field.get_db_prep_value(started.started_at, connections[using]),
-        "result": result,
-    }
-    statement, seconds = _sql(_SUCCEED, using), time.monotonic() - started.clock
-    if not is_success_wanted(started.function, seconds):
-        return bool(execute(using, statement, values))
+def succeed(using: str, success: Success) -> bool:
+    """Finish with a result. False: the claim was taken away."""
+    started = success.started
+    if not is_success_wanted(started.function, success.seconds):
+        return write_success(using, success)
     with transaction.atomic(using=using):
-        if not execute(using, statement, values):
+        if not write_success(using, success):
             return False
         end = Ended(
             run_id=started.claim.run_id,
             function=started.function,
             state=State.SUCCEEDED,
             outcome=Outcome.SUCCEEDED,
-            seconds=seconds,
+            seconds=success.seconds,
         )
         record(using, [end])
     return True
 
 
-def fail(
-    using: str, started: Started, failure: Failure, retry_in: timedelta | None
-) -> State | None:
-    """Finish without a result: retry after `retry_in`, or for good when it is None.
-
-    Returns the run's new state; None: the claim was taken away. So do all below.
-    """
-    return end_attempt(
-        using,
-        started.claim,
-        failure,
-        retry_in=retry_in,
-        counts={"failures": F("failures") + 1},
-        started_at=started.started_at,
-    )
+def write_success(using: str, success: Success) -> bool:
+    """Write the row alone. False: the claim was taken away, or it was written before."""
+    vendor = connections[using].vendor
+    return bool(execute(using, _sql(_SUCCEED, vendor), _ended(vendor, success)))
 
 
-def cancel_running(using: str, started: Started, reason: str) -> State | None:
-    """Finish because the function raised Cancel."""
-    return end_attempt(
-        using,
-        started.claim,
-        Failure(outcome=Outcome.CANCELLED, error_class="Cancel", error_message=reason),
-        retry_in=None,
-        to=State.CANCELLED,
-        started_at=started.started_at,
-        reason=reason[:500],
-    )
+def state_written(using: str, claim: Claim) -> State | None:
+    """Return the state that an earlier write of this attempt, which went through, led to."""
+    mine = Run.objects.using(using).filter(pk=claim.run_id, claim_id=claim.claim_id)
+    state = mine.exclude(state__in=ACTIVE).values_list("state", flat=True).first()
+    return None if state is None else State(state)
 
 
-def abort_running(using: str, started: Started, failure: Failure) -> State | None:
-    """Finish because RunAborted ended the function."""
-    return end_attempt(
-        using,
-        started.claim,
-        failure,
-        retry_in=None,
-        to=State.ABORTED,
-        started_at=started.started_at,
-    )
+@cache  # psycopg goes on as it did when it is given the very same object again
+def _sql(template: str, vendor: str) -> str:
+    """Fill in the table, the clock and the manner of this database."""
+    lazy = _LAZY_COMMIT if vendor == "postgresql" else ""
+    return template.format(run=Run._meta.db_table, now=SQL_NOW[vendor], lazy=lazy)
 
 
-def lose(using: str, run: Run, failure: Failure, *, counted: bool = True) -> State | None:
-    """End an attempt that nobody finishes any more: its process or its cluster is gone.
-
-    It goes back to the queue within 0 to 2 s, whatever the retry policy says; at the third
-    counted loss, or where `rerun_if_lost` is off, the run fails.
-    """
-    losses = run.losses + counted
-    again = run.rerun_if_lost and losses < MAX_LOSSES
-    if not again and run.rerun_if_lost:
-        message = f"lost {losses} times, last: {failure.error_message}"
-    else:
-        message = failure.error_message
-    return end_attempt(
-        using,
-        Claim(run.pk, run.claim_id, run.attempt),  # type: ignore[arg-type]
-        failure,
-        retry_in=timedelta(seconds=random.uniform(0, 2)) if again else None,  # noqa: S311
-        counts={"losses": losses, "error_message": message},
-        started_at=run.started_at,
-        claim_id=None,
-    )
+def _begun(vendor: str, claim: Claim, worker: str) -> dict[str, Any]:
+    """Return what a start writes."""
+    ids = (claim.run_id, claim.claim_id)
+    run_id, claim_id = ids if vendor == "postgresql" else (each.hex for each in ids)
+    return {"id": run_id, "claim": claim_id, "worker": worker}
 
 
-def fail_overdue(
-    using: str, run: Run, failure: Failure, retry_in: timedelta | None
-) -> State | None:
-    """End the attempt of a worker that was killed because its function ran too long."""
-    return end_attempt(
-        using,
-        Claim(run.pk, run.claim_id, run.attempt),  # type: ignore[arg-type]
-        failure,
-        retry_in=retry_in,
-        counts={"failures": F("failures") + 1},
-        started_at=run.started_at,
-        claim_id=None,
-    )
-
-
-def end_attempt(
-    using: str,
-    claim: Claim,
-    failure: Failure,
-    *,
-    retry_in: timedelta | None,
-    to: State = State.FAILED,
-    counts: dict[str, Any] | None = None,
-    **columns: Any,
-) -> State | None:
-    """Write the attempt's row and the run's next state in one transaction, fenced.
-
-    What could not begin again by its `discard_after` has failed. What is to be aborted is neither
-    tried again nor called lost, and `counts`, the columns that a failure or a loss changes, stay
-    as they are.
-    """
-    columns = {"error_class": failure.error_class, "error_message": failure.error_message} | columns
-    over = {"finished_at": DatabaseNow(), "key": None}
-    run = Run.objects.using(using).filter(pk=claim.run_id)
-    mine = run.filter(claim_id=claim.claim_id)
-    ending = columns | over | (counts or {})
-    moves = [(mine, to, ending)]
-    if retry_in is not None or failure.outcome in (Outcome.LOST, Outcome.ABORTED):
-        go_on = mine.filter(abort_requested_at__isnull=True)
-        moves = [(go_on, to, ending), (mine, State.ABORTED, columns | over)]
-        if retry_in is not None:
-            again = {"run_after": DatabaseNow(retry_in), "queued_at": None}
-            in_time = Q(discard_after__isnull=True) | Q(discard_after__gt=DatabaseNow(retry_in))
-            retry = columns | again | (counts or {})
-            late = ending | {"reason": Reason.EXPIRED}
-            moves[:1] = [(go_on.filter(in_time), State.SCHEDULED, retry), (go_on, to, late)]
-    with transaction.atomic(using=using):
-        made = (state for rows, state, values in moves if move(rows, ACTIVE, state, **values))
-        new = next(made, None)
-        if new is None:
-            return None
-        facts = run.values_list("cluster", "worker", "function", "error_message", "slot")
-        cluster, worker, function, message, slot = facts.get()
-        outcome = _outcome(failure, new)
-        Attempt.objects.using(using).create(
-            run_id=claim.run_id,
-            number=claim.attempt,
-            outcome=outcome,
-            started_at=columns.get("started_at"),
-            finished_at=DatabaseNow(),
-            error_class=failure.error_class,
-            error_message=failure.error_message,
-            traceback=failure.traceback,
-            exit_code=failure.exit_code,
-            signal=failure.signal,
-            cluster=cluster,
-            worker=worker,
-        )
-        error = f"{failure.error_class}: {message}" if failure.error_class else message
-        end = Ended(
-            run_id=claim.run_id,
-            function=function,
-            state=new,
-            outcome=outcome,
-            error=error,
-            has_slot=slot is not None,
-        )
-        record(using, [end])
-    return new
-
-
-def _outcome(failure: Failure, state: State) -> Outcome:
-    if state == State.ABORTED:
-        return Outcome.ABORTED
-    retried = state == State.SCHEDULED and failure.outcome == Outcome.FAILED
-    return Outcome.RETRIED if retried else failure.outcome
-
-
-def _sql(template: str, using: str, **parts: str) -> str:
-    """Fill in the table and the clock of this database."""
-    now = SQL_NOW[connections[using].vendor]
-    return template.format(run=Run._meta.db_table, now=now, **parts)
-
-
-def _ids(using: str, claim: Claim) -> dict[str, Any]:
-    """Return the ids as this database stores them."""
-    if connections[using].features.has_native_uuid_field:
-        return {"id": claim.run_id, "claim": claim.claim_id}
-    return {"id": claim.run_id.hex, "claim": claim.claim_id.hex}
+def _ended(vendor: str, success: Success) -> dict[str, Any]:
+    """Return what the finish of a success writes."""
+    claim, started_at = success.started.claim, success.started.started_at
+    values: dict[str, Any] = {"result": success.result, "started_at": started_at}
+    if vendor == "postgresql":
+        return {**values, "ended_id": claim.run_id, "ended_claim": claim.claim_id}
+    return {
+        "result": success.result,
+        "started_at": as_text(started_at),
+        "ended_id": claim.run_id.hex,
+        "ended_claim": claim.claim_id.hex,
+    }

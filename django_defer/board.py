@@ -2,8 +2,9 @@
 
 A lock would outlive the process that was killed holding it. So each cell has one writer:
 the supervisor (its heartbeat, the order to stop, a worker's generation), the pusher (the last
-ticket it gave a worker) or the worker itself (what it is doing). A worker's cell is guarded by a
-sequence number that is odd while it is being written; a reader looks again.
+ticket it gave a worker, the claims that came with it, and whether it wants them back) or the
+worker itself (what it is doing). A worker's cell and a list of claims are each guarded by a
+sequence number that is odd while they are written; a reader looks again.
 
 Times are `time.monotonic()` seconds, which all processes of one machine share.
 """
@@ -14,6 +15,7 @@ import mmap
 import os
 import struct
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -23,9 +25,14 @@ from django_defer.bell import Bell
 
 # A lone number is one aligned store through a memoryview, so no reader sees half of it
 # (struct.pack_into clears the place first). Offsets are in bytes.
-_BEAT, _STOP, _HEAD_SIZE = 0, 8, 16  # supervisor's last beat (double), stop flag (byte)
-_GENERATION, _GIVEN, _SEQUENCE, _PAYLOAD, _ABORT, _SLOT_SIZE = 0, 8, 16, 24, 96, 128  # in each slot
-_CELL: Final = struct.Struct("@IIIB16sHd")
+_BEAT, _STOP, _FLEET, _HEAD_SIZE = 0, 8, 12, 16  # last beat (double), stop flag (byte), workers
+_GENERATION, _GIVEN, _RECALLED, _SEQUENCE, _PAYLOAD, _ABORT = 0, 8, 12, 16, 24, 96  # in each slot
+_CHUNK_SEQUENCE, _CHUNK = 112, 120
+_CELL: Final = struct.Struct("@IIIB16sHdd")
+_CHUNK_HEAD: Final = struct.Struct("@II")  # ticket, number of claims
+
+MOST_CLAIMS: Final = 32  # that a worker may be given at once
+_SLOT_SIZE: Final = _CHUNK + _CHUNK_HEAD.size + 16 * MOST_CLAIMS
 _NO_CLAIM: Final = bytes(16)
 
 STALE_AFTER: Final = 20.0  # seconds without a supervisor's beat after which nothing is started
@@ -41,7 +48,10 @@ class Doing(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One worker's own half of the board. `deadline` is 0 while nothing limits it."""
+    """One worker's own half of the board. `deadline` is 0 while nothing limits it.
+
+    `spent` is how many seconds the attempts of its task took that are over.
+    """
 
     generation: int
     pid: int
@@ -50,6 +60,7 @@ class Cell:
     claim_id: UUID | None
     attempt: int
     deadline: float
+    spent: float = 0.0
 
 
 class Board:
@@ -107,11 +118,31 @@ class Board:
         return UUID(bytes=bytes(self._bytes[place : place + 16]))
 
     def claims_at_hand(self) -> set[UUID] | None:
-        """Return the claims that workers are at; None when that cannot be known just now."""
-        cells = [self.read(slot) for slot in range(self.slots)]
-        if None in cells:
-            return None
-        return {cell.claim_id for cell in cells if cell is not None and cell.claim_id is not None}
+        """Return the claims that workers are at; None when that cannot be known just now.
+
+        With those of their chunks, begun or not, until the cluster stops: then nothing more begins.
+        """
+        found: set[UUID] = set()
+        for slot in range(self.slots):
+            cell = self.read(slot)
+            if cell is None:
+                return None
+            if cell.claim_id is not None:
+                found.add(cell.claim_id)
+            ticket, claims = self.chunk(slot)
+            is_over = cell.doing is Doing.IDLE and cell.done >= ticket
+            if not (is_over or self.is_stopping):
+                found.update(claims)
+        return found
+
+    def set_fleet(self, workers: int) -> None:
+        """Note how many workers there are in all clusters."""
+        self._numbers[_FLEET // 4] = workers
+
+    @property
+    def fleet(self) -> int:
+        """How many workers there are in all clusters, as far as is known."""
+        return max(self._numbers[_FLEET // 4], self.slots)
 
     # -- pusher --------------------------------------------------------------------------
 
@@ -134,13 +165,40 @@ class Board:
         cell = self.read(slot)
         return max(self.given(slot), cell.done if cell else 0) + 1
 
-    def give(self, slot: int, ticket: int) -> None:
-        """Note that the message with this ticket was sent."""
+    def give(self, slot: int, ticket: int, claims: Sequence[UUID] = ()) -> None:
+        """Note that the message with this ticket was sent, and which claims it brings."""
+        place = self._at(slot, _CHUNK_SEQUENCE) // 4
+        sequence = self._numbers[place] | 1
+        self._numbers[place] = sequence
+        _CHUNK_HEAD.pack_into(self._memory, self._at(slot, _CHUNK), ticket, len(claims))
+        begin = self._at(slot, _CHUNK) + _CHUNK_HEAD.size
+        self._bytes[begin : begin + 16 * len(claims)] = b"".join(each.bytes for each in claims)
+        self._numbers[place] = (sequence + 1) & 0xFFFFFFFF
         self._numbers[self._at(slot, _GIVEN) // 4] = ticket
 
     def given(self, slot: int) -> int:
         """Return the last ticket sent to this slot."""
         return self._numbers[self._at(slot, _GIVEN) // 4]
+
+    def chunk(self, slot: int) -> tuple[int, list[UUID]]:
+        """Return the ticket and the claims that `give` noted last; none if it died over that."""
+        place = self._at(slot, _CHUNK_SEQUENCE) // 4
+        begin = self._at(slot, _CHUNK) + _CHUNK_HEAD.size
+        for _ in range(1000):
+            before = self._numbers[place]
+            ticket, count = _CHUNK_HEAD.unpack_from(self._memory, self._at(slot, _CHUNK))
+            ids = bytes(self._bytes[begin : begin + 16 * min(count, MOST_CLAIMS)])
+            if before == self._numbers[place] and not before & 1:
+                return ticket, [UUID(bytes=ids[n : n + 16]) for n in range(0, len(ids), 16)]
+        return 0, []
+
+    def recall(self, slot: int, ticket: int) -> None:
+        """Tell this slot's worker to begin no more of what came with this ticket."""
+        self._numbers[self._at(slot, _RECALLED) // 4] = ticket
+
+    def is_recalled(self, slot: int, ticket: int) -> bool:
+        """Say whether what came with this ticket is not to be begun any more."""
+        return self._numbers[self._at(slot, _RECALLED) // 4] == ticket
 
     # -- worker --------------------------------------------------------------------------
 
@@ -154,13 +212,14 @@ class Board:
         claim_id: UUID | None = None,
         attempt: int = 0,
         deadline: float = 0.0,
+        spent: float = 0.0,
     ) -> None:
         """Write a worker's own cell (only that worker does)."""
         place = self._at(slot, _SEQUENCE) // 4
         sequence = self._numbers[place] | 1
         self._numbers[place] = sequence
         claim = claim_id.bytes if claim_id else _NO_CLAIM
-        values = (generation, os.getpid(), done, doing, claim, attempt, deadline)
+        values = (generation, os.getpid(), done, doing, claim, attempt, deadline, spent)
         _CELL.pack_into(self._memory, self._at(slot, _PAYLOAD), *values)
         self._numbers[place] = (sequence + 1) & 0xFFFFFFFF
 
@@ -171,9 +230,9 @@ class Board:
             before = self._numbers[place]
             values = _CELL.unpack_from(self._memory, self._at(slot, _PAYLOAD))
             if before == self._numbers[place] and not before & 1:
-                generation, pid, done, doing, claim, attempt, deadline = values
+                generation, pid, done, doing, claim, *rest = values
                 claim_id = UUID(bytes=claim) if claim != _NO_CLAIM else None
-                return Cell(generation, pid, Doing(doing), done, claim_id, attempt, deadline)
+                return Cell(generation, pid, Doing(doing), done, claim_id, *rest)
         return None
 
     def _at(self, slot: int, what: int) -> int:

@@ -1,7 +1,7 @@
 """django-q2's Broker on the run table: `dequeue` claims runs for the workers that are idle now.
 
-Nothing is claimed for a busy worker, so nothing waits behind a long run while another host
-idles. Payloads hold ids and nothing else.
+Nothing is claimed for a busy worker; and what a chunk brought it goes back when one run takes long,
+so nothing waits behind a long run while another host idles. Payloads hold ids and nothing else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from uuid import UUID
 
 from django.db import DatabaseError, connections
 
-from django_defer.board import Board
+from django_defer.board import MOST_CLAIMS, Board
+from django_defer.chunk_sizes import ChunkSizes
+from django_defer.chunk_watch import ChunkWatch
 from django_defer.claims import Claim, claim_by_index, waiting_queues
 from django_defer.conf import conf
 from django_defer.connections import drop, is_busy
@@ -23,14 +25,17 @@ from django_defer.django_q2 import Broker, SignedPackage
 from django_defer.durations import parse_duration
 from django_defer.exceptions import DeferError
 from django_defer.fronts import Front
-from django_defer.wakeup import CHANNEL, WINDOW
+from django_defer.models import Run
+from django_defer.transitions import release
+from django_defer.wakeup import CHANNEL, WINDOW, announce
 
 logger = logging.getLogger(__name__)
 
 LONGEST_WAIT: Final = 1.0  # seconds between two looks when nothing wakes us
 SQLITE_LOOK: Final = 0.05  # seconds between two looks at SQLite's data_version
 QUEUES_LOOK: Final = 5.0  # seconds between two looks for queues that no code names
-_TARGET: Final = "django_defer.executor.work"
+LONGEST_LOOK: Final = 1000  # runs that are looked at to see what a fair share is
+_TARGET: Final = "django_defer.worker_process.work"
 
 
 class RunBroker(Broker):  # type: ignore[misc]
@@ -56,6 +61,8 @@ class RunBroker(Broker):  # type: ignore[misc]
         self._turn = 0
         self._fronts: dict[str, Front] = {}
         self._idle: list[int] = []  # as of the last look
+        self._sizes = ChunkSizes(min(conf.chunk_size, MOST_CLAIMS))
+        self._watch = ChunkWatch(board, self._sizes.learn)
         self._pause = 0.0
         self._session: Any = None  # the connection that listens
         self._data_version: int | None = None
@@ -105,8 +112,27 @@ class RunBroker(Broker):  # type: ignore[misc]
 
     # -- claiming --------------------------------------------------------------------------
 
+    def _take_back(self) -> None:
+        """Give back what waits behind a run that takes long."""
+        for worker, claims in self._watch.look():
+            held = Run.objects.using(self.using).held_by(self.cluster, worker)
+            released = release(held.filter(claim_id__in=[each.claim_id for each in claims]))
+            if released:
+                announce(self.using)
+            logger.debug(
+                "chunk.taken_back worker=%s released=%s of %s",
+                worker,
+                released,
+                len(claims),
+                extra={"event": "chunk.taken_back"},
+            )
+
     def _claim(self) -> list[tuple[str, str]]:
-        """Claim for idle workers, beginning with another queue each time."""
+        """Claim for idle workers, beginning with another queue each time.
+
+        What they did since the last time is looked at first.
+        """
+        self._take_back()
         self._idle = idle = self.board.idle_slots()
         if not idle or self.board.is_stopping or self.board.is_stale:
             return []
@@ -114,15 +140,25 @@ class RunBroker(Broker):  # type: ignore[misc]
         self._set_up_session()
         self._find_queues()
         slots = {f"{slot}.{self.board.generation(slot)}": slot for slot in idle}
-        pairs: list[tuple[str, Claim]] = []
+        chunks: dict[str, list[Claim]] = {}
         for offset in range(len(self.queues)):
             queue = self.queues[(self._turn + offset) % len(self.queues)]
-            free = [worker for worker in slots if worker not in dict(pairs)]
+            free = [worker for worker in slots if worker not in chunks]
             if not free:
                 break
-            pairs += self._front(queue).claim(free)
+            front = self._front(queue)
+            for worker, mine in front.claim(free * self._size(front, len(free))):
+                chunks.setdefault(worker, []).append(mine)
         self._turn += 1
-        return [self._task(slots[worker], mine) for worker, mine in pairs]
+        return [self._task(slots[worker], worker, claims) for worker, claims in chunks.items()]
+
+    def _size(self, front: Front, idle: int) -> int:
+        """Return how many claims each of the idle workers gets from this queue."""
+        if not self._sizes.is_of_use():
+            return 1
+        fleet = self.board.fleet
+        waiting = front.look(min(self._sizes.most * fleet, LONGEST_LOOK))
+        return self._sizes.size(waiting, idle, fleet)
 
     def _front(self, queue: str) -> Front:
         if queue not in self._fronts:
@@ -141,18 +177,20 @@ class RunBroker(Broker):  # type: ignore[misc]
             self._queues_seen = now
             self.queues = sorted({*self.queues, *waiting_queues(self.using)})
 
-    def _task(self, slot: int, mine: Claim) -> tuple[str, str]:
+    def _task(self, slot: int, worker: str, claims: list[Claim]) -> tuple[str, str]:
+        self._watch.give(slot, worker, claims)
+        name = claims[0].run_id.hex
         payload = {
-            "id": mine.run_id.hex,
-            "name": mine.run_id.hex,
+            "id": name,
+            "name": name,
             "func": _TARGET,
-            "args": ([mine.as_list()],),
+            "args": ([mine.as_list() for mine in claims],),
             "kwargs": {},
             "slot": slot,
             "save": False,
             "timeout": -1,
         }
-        return mine.run_id.hex, SignedPackage.dumps(payload)
+        return name, SignedPackage.dumps(payload)
 
     # -- waiting -----------------------------------------------------------------------------
 
@@ -174,7 +212,11 @@ class RunBroker(Broker):  # type: ignore[misc]
             self._select(parse_duration(conf.poll_interval).total_seconds())
 
     def _select(self, seconds: float, *sockets: Any) -> list[Any]:
-        """Sleep until a worker, the supervisor or one of the sockets has news; return which."""
+        """Sleep until a worker, the supervisor or one of the sockets has news; return which.
+
+        Not for long while a run may hold up its chunk.
+        """
+        seconds = min(seconds, self._watch.seconds_until_look() or seconds)
         readable, _, _ = select.select([self.board.pusher_bell.fd, *sockets], [], [], seconds)
         if self.board.pusher_bell.fd in readable:
             self.board.pusher_bell.answer()
@@ -207,7 +249,7 @@ class RunBroker(Broker):  # type: ignore[misc]
 
     def _wait_for_sqlite(self) -> None:
         """Look at data_version, which changes when another connection has written."""
-        until = time.monotonic() + LONGEST_WAIT
+        until = time.monotonic() + (self._watch.seconds_until_look() or LONGEST_WAIT)
         while time.monotonic() < until:
             with connections[self.using].cursor() as cursor:
                 cursor.execute("PRAGMA data_version")

@@ -14,10 +14,9 @@ from uuid import UUID, uuid4
 
 from django.db import connections, transaction
 
-from django_defer.clock import DatabaseNow
+from django_defer.clock import SQL_NOW
 from django_defer.models import BackgroundFunction, Cluster, Queue, Run
 from django_defer.statements import execute
-from django_defer.states import State
 
 
 class Place(NamedTuple):
@@ -35,6 +34,7 @@ class Claim:
     claim_id: UUID
     attempt: int
     place: Place | None = field(default=None, compare=False)
+    function: str = field(default="", compare=False)
 
     def as_list(self) -> list[Any]:
         """Return ids only, as plain data, for the trip to the worker."""
@@ -67,10 +67,20 @@ FROM numbered
 WHERE run.id = numbered.id
   AND EXISTS (SELECT 1 FROM {cluster} WHERE id = %(cluster)s)
   AND NOT EXISTS (SELECT 1 FROM {queue} WHERE name = %(queue)s AND paused_at IS NOT NULL)
-RETURNING run.id, run.claim_id, run.attempt, run.priority, n
+RETURNING run.id, run.claim_id, run.attempt, run.priority, run.function, n
 """
 _BEYOND = " AND priority = %(priority)s AND id > %(id)s"
 
+_SQLITE = """
+UPDATE {run} SET state = 'claimed', claimed_at = {now}, attempt = %s, cluster = %s, worker = %s,
+    claim_id = %s
+WHERE id = %s AND state = 'queued'
+"""
+
+_WAITING_FUNCTIONS = """
+SELECT function FROM {run} WHERE state = 'queued' AND queue = %(queue)s{beyond}
+ORDER BY priority DESC, id LIMIT {limit}
+"""
 
 # A loose index scan: one look-up a queue, however many rows wait in it.
 _WAITING_QUEUES = """
@@ -90,6 +100,15 @@ def waiting_queues(using: str) -> list[str]:
     with connections[using].cursor() as cursor:
         cursor.execute(_WAITING_QUEUES.format(run=Run._meta.db_table))
         return [name for (name,) in cursor.fetchall()]
+
+
+def waiting_functions(using: str, queue: str, most: int, beyond: Place | None = None) -> list[str]:
+    """Return the functions of the first runs in line, `most` at most, in their order."""
+    sql = _WAITING_FUNCTIONS.format(
+        run=Run._meta.db_table, beyond=_BEYOND if beyond else "", limit=most
+    )
+    values = {"queue": queue, **(beyond._asdict() if beyond else {})}
+    return [function for (function,) in execute(using, sql, values)]
 
 
 def claim_by_index(using: str) -> None:
@@ -114,7 +133,8 @@ def claim(
 ) -> list[tuple[str, Claim]]:
     """Claim at most one run of `queue` for each of `workers`; return (worker, claim) pairs.
 
-    The first worker gets the run that is first in line. `keys` are the functions that may run.
+    The first one gets the run that is first in line; a worker that is named several times gets a
+    chunk. `keys` are the functions that may run.
     `beyond` a place: only what was enqueued later with the same priority (PostgreSQL).
     """
     if not workers or not keys:
@@ -148,10 +168,10 @@ def _claim_postgresql(
         "claims": [uuid4() for _ in workers],
         **(beyond._asdict() if beyond else {}),
     }
-    rows = sorted(execute(using, sql, values), key=lambda row: int(row[4]))
+    rows = sorted(execute(using, sql, values), key=lambda row: int(row[5]))
     return [
-        (workers[n - 1], Claim(run, claim_id, attempt, Place(priority, run)))
-        for run, claim_id, attempt, priority, n in rows
+        (workers[n - 1], Claim(run, claim_id, attempt, Place(priority, run), function))
+        for run, claim_id, attempt, priority, function, n in rows
     ]
 
 
@@ -168,22 +188,22 @@ def _claim_sqlite(
     )
     if not waiting.exists():
         return []
-    claimed: list[tuple[str, Claim]] = []
     with transaction.atomic(using=using):
         if not Cluster.objects.using(using).filter(pk=cluster).exists():
             return []
         if Queue.objects.using(using).filter(pk=queue, paused_at__isnull=False).exists():
             return []
-        picked = list(waiting.values_list("pk", "attempt")[: len(workers)])
-        for worker, (pk, attempt) in zip(workers, picked, strict=False):
-            mine = Claim(pk, uuid4(), attempt + 1)
-            runs.filter(pk=pk, state=State.QUEUED).update(
-                state=State.CLAIMED,
-                claimed_at=DatabaseNow(),
-                attempt=mine.attempt,
-                cluster=cluster,
-                worker=worker,
-                claim_id=mine.claim_id,
+        picked = list(waiting.values_list("pk", "attempt", "function")[: len(workers)])
+        claimed = [
+            (worker, Claim(pk, uuid4(), attempt + 1, function=function))
+            for worker, (pk, attempt, function) in zip(workers, picked, strict=False)
+        ]
+        with connections[using].cursor() as cursor:
+            cursor.executemany(
+                _SQLITE.format(run=Run._meta.db_table, now=SQL_NOW["sqlite"]),
+                [
+                    (mine.attempt, cluster.hex, worker, mine.claim_id.hex, mine.run_id.hex)
+                    for worker, mine in claimed
+                ],
             )
-            claimed.append((worker, mine))
     return claimed

@@ -213,7 +213,8 @@ class DatabaseDuties:
         """Reap, and note when a cluster that falls silent now is to be looked at again."""
         self._reap_at = math.inf  # after an error the next beat looks again
         self._news = bool(self.membership.reap(now)) or self._news
-        self._reap_at = time.monotonic() + self.membership.seconds_until_expiry(now)
+        self._reap_at = time.monotonic() + self.membership.look_at_others(now)
+        self.board.set_fleet(self.membership.fleet)
 
     def _sort_parked(self) -> None:
         _, unparked = self.membership.sort_parked(look(self.using).now)

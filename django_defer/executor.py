@@ -1,26 +1,25 @@
-"""One attempt at a run, in a worker: start, call, finish.
+"""Attempts in a worker, one after the other: start, call, finish.
 
-`work` is what django-q2's worker calls with a list of claims; ids are all it gets. The start is
-a gate: 0 rows means that the claim was taken away and the function must not run.
+The start is a gate: 0 rows means that the claim was taken away and the function must not run.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
 from django.db import connections
 from django.db.transaction import TransactionManagementError
 
-from django_defer import attempts
+from django_defer import attempts, endings
 from django_defer.attempt_events import report_after_commit, report_late, report_refused, tell
-from django_defer.attempt_facts import Started
+from django_defer.attempt_facts import Started, Success
 from django_defer.board import Board
+from django_defer.chunk_writes import ChunkWrites
 from django_defer.claims import Claim
 from django_defer.conf import conf
 from django_defer.connections import (
@@ -30,18 +29,18 @@ from django_defer.connections import (
     enter_atomic,
     persistently,
 )
-from django_defer.context import CurrentRun, running
+from django_defer.context import running
 from django_defer.exceptions import Cancel, DeferError, RunAborted, UnreadablePayload
 from django_defer.failures import Hopeless, delay_before_retry, describe
 from django_defer.interrupts import Interrupts
 from django_defer.mailbox import Inbox
-from django_defer.models import Run
+from django_defer.outcomes import is_success_wanted
 from django_defer.overlaps import end_waits
 from django_defer.process import only_in_this_process
 from django_defer.redaction import hider
 from django_defer.registry import Function, registry
 from django_defer.run_logs import Recorder, Scribe
-from django_defer.states import ACTIVE, State
+from django_defer.states import State
 from django_defer.stored_calls import read_call, write_result
 from django_defer.surroundings import surrounded
 from django_defer.wakeup import announce
@@ -67,25 +66,48 @@ class Executor:
     freshness: Freshness
     scribe: Scribe | None = None
     ended: int = 0
+    at: Claim | None = None
+    writes: ChunkWrites = field(init=False)
 
-    def execute(self, claim: Claim) -> None:
-        """Make one attempt; return when its outcome is in the database."""
+    def __post_init__(self) -> None:
+        self.writes = ChunkWrites(self.using, self.worker)
+
+    def execute(self, *claims: Claim) -> None:
+        """Make an attempt at each; return when all outcomes are in the database, for good.
+
+        What is not begun when the cluster stops, or when the pusher wants it back, is left alone.
+        """
+        for claim in claims:
+            if self.is_to_leave_the_rest():
+                break
+            self.execute_one(claim)
+        success = self.writes.unwritten
+        self.tell_success(success, written=self.persist(self.writes.finish))
+
+    def execute_one(self, claim: Claim) -> None:
+        """Make one attempt; a plain success is written with the next start, or at the end."""
+        self.at = claim
         self.show(claim, 0.0)
         self.freshness.check()
-        started = self.persist(lambda: attempts.start(self.using, claim, self.worker))
+        success = self.writes.unwritten
+        written, started = self.persist(lambda: self.writes.start(claim))
+        self.tell_success(success, written=written)
         if started is None:
             if not self.persist(lambda: attempts.discard_expired(self.using, claim)):
                 report_refused(claim)
             else:
                 self.let_next_slot_begin(None)
             return
+        began = time.monotonic()
         with surrounded(started):
             tell("run.started", started, None)
             self.attempt(started)
         self.let_next_slot_begin(started)
         self.ended += 1
-        if self.inbox is not None and self.ended >= int(conf.max_runs_per_worker):
-            self.inbox.leaving = True  # the supervisor replaces this process by a fresh one
+        if self.inbox is not None:
+            self.inbox.spent += time.monotonic() - began
+            if self.ended >= int(conf.max_runs_per_worker):
+                self.inbox.leaving = True  # the supervisor replaces this process by a fresh one
 
     def attempt(self, started: Started) -> None:
         """Call the function and record how it went."""
@@ -94,7 +116,11 @@ class Executor:
         try:
             if function is None:  # claims take known keys only, so this is a bug or a reload
                 raise UnreadablePayload(f"This worker has no function {started.function!r}.")
-            committed = self.call(function, started)
+            result = self.call(function, started)
+            success = Success(started, result, time.perf_counter() - began)
+            if not function.options.atomic:
+                self.succeed(success)
+                return
         except ClaimLost:
             self.tidy()
             report_late(started)
@@ -102,50 +128,65 @@ class Executor:
             self.tidy()
             self.record_failure(function, started, error, time.perf_counter() - began)
         else:
-            if committed:
-                tell("run.succeeded", started, time.perf_counter() - began)
-            else:
-                report_late(started)
+            self.tell_success(success, written=True)
 
-    def call(self, function: Function[Any, Any], started: Started) -> bool:
-        """Call the function and write its result; an atomic one in the same transaction.
+    def succeed(self, success: Success) -> None:
+        """Write the success, or leave it to the next start where nothing else goes with it."""
+        started = success.started
+        if started.definition_id is None and not is_success_wanted(
+            started.function, success.seconds
+        ):
+            self.writes.unwritten = success
+            return
+        written = self.persist(
+            lambda: (
+                attempts.succeed(self.using, success) or self.was_written(started, State.SUCCEEDED)
+            )
+        )
+        self.tell_success(success, written=written)
+
+    def tell_success(self, success: Success | None, *, written: bool) -> None:
+        """Say that it counts, or that it came too late to."""
+        if success is None:
+            return
+        if written:
+            tell("run.succeeded", success.started, success.seconds)
+        else:
+            report_late(success.started)
+
+    def call(self, function: Function[Any, Any], started: Started) -> str:
+        """Call the function and return its result; an atomic one's is written by then.
 
         The board shows a deadline from the call until both are done, so that the supervisor also
         ends what hangs in a commit's hooks.
         """
         args, kwargs = read_call(function, started.args)
         try:
-            with running(_current(started), self.recorder(started)):
+            with running(started.as_current_run(), self.recorder(started)):
                 if function.options.atomic:
-                    self.call_atomically(function, started, args, kwargs)
+                    result = self.call_atomically(function, started, args, kwargs)
                 else:
                     result = self.body(function, started, args, kwargs)
         finally:
             self.show(started.claim, 0.0)
         self.tidy()
-        if function.options.atomic:
-            return True
-        return bool(
-            self.persist(
-                lambda: (
-                    attempts.succeed(self.using, started, result)
-                    or self.was_written(started, State.SUCCEEDED)
-                )
-            )
-        )
+        return result
 
     def call_atomically(
         self, function: Function[Any, Any], started: Started, args: Any, kwargs: Any
-    ) -> None:
+    ) -> str:
         """Call the function and write its result in one transaction, or neither."""
         with only_in_this_process(), ExitStack() as stack:  # a commit's hooks may fork, too
             enter_atomic(stack, self.using)
             savepoints = list(connections[self.using].savepoint_ids)
+            began = time.monotonic()
             result = self.body(function, started, args, kwargs)
             if connections[self.using].savepoint_ids != savepoints:
                 raise TransactionManagementError("The function left a transaction open.")
-            if not attempts.succeed(self.using, started, result):
+            seconds = time.monotonic() - began
+            if not attempts.succeed(self.using, Success(started, result, seconds)):
                 raise ClaimLost
+        return result
 
     def body(self, function: Function[Any, Any], started: Started, args: Any, kwargs: Any) -> str:
         """Call the function within its time limit; return what it returned, as JSON."""
@@ -176,7 +217,7 @@ class Executor:
         retry_in = delay_before_retry(function, started, error)
         state = self.persist(
             lambda: (
-                attempts.fail(self.using, started, failure, retry_in) or self.state_written(started)
+                endings.fail(self.using, started, failure, retry_in) or self.state_written(started)
             )
         )
         if state is None:
@@ -197,10 +238,10 @@ class Executor:
         """Write that the function cancelled its run, or that an operator aborted it."""
         failure = describe(error, hider(started.function, started.args))
         if isinstance(error, Cancel):
-            end = partial(attempts.cancel_running, self.using, started, failure.error_message)
+            end = partial(endings.cancel_running, self.using, started, failure.error_message)
             state, event = State.CANCELLED, "run.cancelled"
         else:
-            end = partial(attempts.abort_running, self.using, started, failure)
+            end = partial(endings.abort_running, self.using, started, failure)
             state, event = State.ABORTED, "run.aborted"
         if self.persist(lambda: end() or self.was_written(started, state)):
             tell(event, started, seconds, error=failure.error_message)
@@ -222,15 +263,18 @@ class Executor:
         clean_up_after_user_code()
 
     def state_written(self, started: Started) -> State | None:
-        """Return the state that an earlier write of this attempt, which went through, led to."""
-        claim = started.claim
-        runs = Run.objects.using(self.using).filter(pk=claim.run_id, claim_id=claim.claim_id)
-        state = runs.exclude(state__in=ACTIVE).values_list("state", flat=True).first()
-        return None if state is None else State(state)
+        """Return the state that an earlier try of the same write, which went through, led to."""
+        return attempts.state_written(self.using, started.claim)
 
     def was_written(self, started: Started, state: State) -> bool:
         """Say whether an earlier try of the same write went through after all."""
         return self.state_written(started) == state
+
+    def is_to_leave_the_rest(self) -> bool:
+        """Say whether what is not begun yet is to be left: it goes back to the queue."""
+        if self.board is not None and (self.board.is_stopping or self.board.is_stale):
+            return True
+        return self.inbox is not None and self.inbox.is_recalled()
 
     def persist(self, action: Any) -> Any:
         """Write until the database takes it; give up only when the whole cluster ends."""
@@ -255,45 +299,3 @@ class Executor:
         """Say on the board which claim this worker is at."""
         if self.inbox is not None:
             self.inbox.show(claim_id=claim.claim_id, attempt=claim.attempt, deadline=deadline)
-
-
-def _current(started: Started) -> CurrentRun:
-    return CurrentRun(
-        id=started.claim.run_id,
-        function=started.function,
-        attempt=started.claim.attempt,
-        is_last_attempt=started.failures + 1 >= started.max_attempts,
-        root_id=started.root_id,
-        slot=started.slot,
-        missed_slots=started.missed_slots,
-        started_at=started.started_at,
-        metadata=started.metadata,
-    )
-
-
-_executor: Executor | None = None
-
-
-def install(executor: Executor) -> None:
-    """Make `executor` the one that `work` uses in this process."""
-    global _executor
-    _executor = executor
-
-
-def work(claims: Sequence[Sequence[Any]]) -> None:
-    """Execute a list of claims (django-q2's worker calls this by name)."""
-    if _executor is None:
-        raise DeferError("django_defer.executor.work runs in a worker of defer_worker only.")
-    for data in claims:
-        board = _executor.board
-        if board is not None and (board.is_stopping or board.is_stale):
-            return  # what is not started goes back to the queue
-        try:
-            _executor.execute(Claim.from_list(data))
-        except Exception as error:
-            logger.exception(
-                "run.unrecorded run=%s: this worker ends, so that the run is taken back",
-                data[0],
-                extra={"event": "run.unrecorded", "run_id": data[0]},
-            )
-            raise SystemExit(1) from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from django_defer.claims import Claim, claim
+from django_defer.claims import Claim, claim, waiting_functions
 from django_defer.pacing import Pace
 
 if TYPE_CHECKING:
@@ -34,8 +34,13 @@ class Front:
         self._has_more = False  # the last look from the front came back full
         self._is_behind = False  # the last claim was not from the front
 
+    def look(self, most: int) -> list[str]:
+        """Return the functions of the runs that would be claimed first, `most` at most."""
+        beyond = None if self._pace.is_due else self._last
+        return waiting_functions(self._parts[0], self._parts[1], most, beyond)
+
     def claim(self, workers: Sequence[str]) -> list[tuple[str, Claim]]:
-        """Claim a run for each of these workers, as far as there are any."""
+        """Claim a run for each of these, as far as there are any."""
         if self._last is not None and not self._pace.is_due:
             pairs = claim(*self._parts, workers, self._keys, beyond=self._last)
             if pairs or not self._has_more:

@@ -37,6 +37,7 @@ class Interrupts:
         self._alarm, self._user_signal = self._on_alarm, self._on_user_signal
         signal.signal(signal.SIGALRM, self._alarm)
         signal.signal(signal.SIGUSR1, self._user_signal)
+        self._handlers = {number: signal.getsignal(number) for number in _GUARDED}
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call `function`; one that is a coroutine function runs in an event loop.
@@ -78,7 +79,6 @@ class Interrupts:
 
         At a SIGUSR1, `is_to_abort` says whether RunAborted is to be raised in this one.
         """
-        handlers = {number: signal.getsignal(number) for number in _GUARDED}
         self._seconds, self._cause, self._is_to_abort = seconds, None, is_to_abort
         signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
@@ -87,7 +87,7 @@ class Interrupts:
             self._inside = False
             self._is_to_abort = lambda: False
             signal.setitimer(signal.ITIMER_REAL, 0)
-            for number, handler in handlers.items():
+            for number, handler in self._handlers.items():
                 if signal.getsignal(number) is not handler:
                     signal.signal(number, handler)
 

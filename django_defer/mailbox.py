@@ -54,8 +54,9 @@ class Outbox:
         noted was sent, even when the pusher is killed between the two."""
         slot = int(task["slot"])
         ticket = self._board.next_ticket(slot)
+        claims = [UUID(claim_id) for _, claim_id, _ in task["args"][0]]
         self._mailboxes[slot].send({**task, "ticket": ticket})
-        self._board.give(slot, ticket)
+        self._board.give(slot, ticket, claims)
 
 
 class Inbox:
@@ -68,6 +69,7 @@ class Inbox:
         self._mailbox = mailbox
         self._done = 0
         self._claim_id: UUID | None = None
+        self.spent = 0.0  # seconds that the attempts of the last task took
         self.leaving = False
 
     def get(self) -> Any:
@@ -88,6 +90,7 @@ class Inbox:
         if message is None or "stop" in message:
             return STOP
         self._done = max(self._done, int(message["ticket"]))
+        self.spent = 0.0
         return message
 
     def show(self, *, claim_id: UUID, **what: Any) -> None:
@@ -99,7 +102,16 @@ class Inbox:
         """Say whether the supervisor wants the claim shown last to end."""
         return self._board.claim_to_abort(self._slot) == self._claim_id
 
+    def is_recalled(self) -> bool:
+        """Say whether the pusher wants back what is not begun yet of the task taken last."""
+        return self._done > 0 and self._board.is_recalled(self._slot, self._done)
+
     def _show(self, doing: Doing, **what: Any) -> None:
         self._board.write(
-            self._slot, generation=self._generation, doing=doing, done=self._done, **what
+            self._slot,
+            generation=self._generation,
+            doing=doing,
+            done=self._done,
+            spent=self.spent,
+            **what,
         )

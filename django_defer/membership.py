@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import django
-from django.db.models import Min, Q
+from django.db.models import Min, Q, Sum
 
 from django_defer.claims import waiting_queues
 from django_defer.clock import DatabaseNow
@@ -46,6 +46,7 @@ class Membership:
     lease: timedelta
     kept: set[str] = field(default_factory=set)  # keys that our sync left to other live code
     id: UUID = field(default_factory=uuid4)
+    fleet: int = 0  # workers of all clusters, as of the last look
     _steady_since: datetime | None = None  # both on the database's clock: ours may stand still
     _last_look: datetime | None = None
 
@@ -119,10 +120,13 @@ class Membership:
             announce(self.using)
         return len(dead)
 
-    def seconds_until_expiry(self, now: datetime) -> float:
-        """Return after how long the first cluster is taken for dead if it does not beat again."""
-        oldest = Cluster.objects.using(self.using).aggregate(at=Min("beat_at"))["at"]
-        return ((oldest or now) + self.lease - now).total_seconds()
+    def look_at_others(self, now: datetime) -> float:
+        """Count the workers of all clusters (`fleet`); return after how many seconds the first
+        cluster is taken for dead if it does not beat again."""
+        rows = Cluster.objects.using(self.using)
+        seen = rows.aggregate(at=Min("beat_at"), fleet=Sum("workers"))
+        self.fleet = seen["fleet"] or 0
+        return ((seen["at"] or now) + self.lease - now).total_seconds()
 
     def is_to_prune(self, now: datetime) -> bool:
         """Say whether this is the one of the live schedulers that prunes: one is enough."""

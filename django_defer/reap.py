@@ -14,7 +14,8 @@ from uuid import UUID
 from django.db import connections, transaction
 
 from django_defer.attempt_facts import Failure
-from django_defer.attempts import fail_overdue, lose, slot_of_original
+from django_defer.attempts import slot_of_original
+from django_defer.endings import fail_overdue, lose
 from django_defer.models import Cluster, Run
 from django_defer.registry import registry
 from django_defer.signals import emit

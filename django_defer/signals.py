@@ -18,14 +18,14 @@ from django.dispatch import Signal
 
 logger = logging.getLogger("django_defer.runs")
 
-run_started = Signal()
-run_succeeded = Signal()
-run_failed = Signal()
-run_retrying = Signal()
-run_lost = Signal()
-run_cancelled = Signal()
-run_aborted = Signal()
-run_discarded = Signal()
+run_started = Signal(use_caching=True)
+run_succeeded = Signal(use_caching=True)
+run_failed = Signal(use_caching=True)
+run_retrying = Signal(use_caching=True)
+run_lost = Signal(use_caching=True)
+run_cancelled = Signal(use_caching=True)
+run_aborted = Signal(use_caching=True)
+run_discarded = Signal(use_caching=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ def execute(using: str, sql: str, values: Mapping[str, Any]) -> list[tuple[Any, 
     connection.validate_no_broken_transaction()
     with connection.wrap_database_errors:
         cursor = _cursor_of(connection.connection)
-        cursor.execute(sql, values)
+        cursor.execute(sql, values, binary=True)
         return list(cursor.fetchall())
 
 

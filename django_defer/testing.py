@@ -61,7 +61,7 @@ class Drained:
 class InlineExecutor(Executor):
     """Executes in the caller's process and transaction: each body in a savepoint of its own."""
 
-    def call(self, function: Function[Any, Any], started: Started) -> bool:
+    def call(self, function: Function[Any, Any], started: Started) -> str:
         """Call inside a savepoint, so that a failing body undoes its own writes only."""
         with transaction.atomic(using=self.using):
             return super().call(function, started)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -269,6 +270,18 @@ def check_for_stranded_claims() -> None:
     claimed = Run.objects.filter(state="claimed").values_list("claimed_at", flat=True)
     for claimed_at in claimed:
         assert claimed_at is None or time.time() - claimed_at.timestamp() < STRANDED
+
+
+def claimed_in_chunks() -> int:
+    """Count the runs that were claimed before their worker had begun an earlier one."""
+    rows = Run.objects.filter(started_at__isnull=False).order_by("cluster", "worker", "started_at")
+    return sum(
+        (before.cluster, before.worker) == (after.cluster, after.worker)
+        and before.started_at is not None
+        and after.claimed_at is not None
+        and after.claimed_at < before.started_at
+        for before, after in pairwise(rows)
+    )
 
 
 def repeats_without_a_reason() -> list[str]:

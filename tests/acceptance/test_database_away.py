@@ -22,6 +22,7 @@ from tests.acceptance.harness import (
     LEASE_SECONDS,
     SHORT_LEASE,
     Trees,
+    claimed_in_chunks,
     outcomes,
     repeats_without_a_reason,
     wait_for_end,
@@ -108,6 +109,26 @@ def test_a_crash_under_load_loses_nothing_and_connections_come_back(
     assert tree.said("database.unreachable cannot claim") <= 2
     assert tree.said("database.unreachable waiting for the database") <= 4
     assert len(tree.cluster_ids) == 1
+
+
+def test_a_crash_in_the_middle_of_chunks_takes_nothing_back_and_repeats_nothing(
+    trees: Trees, server: PrivateServer, tmp_path: Path
+) -> None:
+    """Most of a chunk's commits do not wait for the disk, and the function writes to none."""
+    notes = tmp_path / "notes"
+    tree = trees("--workers", "2")
+    functions.note.starmap((str(notes), str(number), 0.004) for number in range(600))
+    for crash in (1, 2, 3):
+        wait_for_finished(120 * crash)
+        connections["default"].close()
+        server.restart("immediate")
+        tree.wait_for_log("database.back", times=crash)
+    wait_until_all_ended()
+    assert claimed_in_chunks() > 50
+    assert Run.objects.count_by_state() == {"succeeded": 600}
+    assert not Run.objects.exclude(attempt=1).exists()
+    assert sorted(notes.read_text().split(), key=int) == [str(number) for number in range(600)]
+    assert not tree.said("worker.died")
 
 
 def test_crashes_between_two_schedulers_and_a_slot_a_second(

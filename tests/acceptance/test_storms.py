@@ -14,6 +14,7 @@ from tests.acceptance.harness import (
     SHORT_LEASE,
     STRANDED,
     check_for_stranded_claims,
+    claimed_in_chunks,
     wait_until,
     wait_until_all_ended,
 )
@@ -45,6 +46,7 @@ def test_whole_groups_killed_again_and_again_under_load_lose_nothing(trees: Tree
         tree.wait_for_log("cluster.started")
     wait_until_all_ended(60)
     check_the_ends(RUNS)
+    assert claimed_in_chunks() > RUNS / 20
     assert not Run.objects.active().exists()
     alive = {tree.cluster_ids[-1] for tree in pair}
     wait_until(lambda: {str(row.pk) for row in Cluster.objects.all()} == alive, what="two clusters")
@@ -73,6 +75,7 @@ def test_workers_killed_again_and_again_freeze_and_strand_nothing(trees: Trees) 
         kills += 1
     wait_until_all_ended()
     check_the_ends(40 * 15)
+    assert claimed_in_chunks() > 15
     check_that_nothing_stood_still()
     wait_until(lambda: len(living_workers(tree)) == 3, what="three workers")
     tree.wait_for_log("worker.died", times=kills)
@@ -86,11 +89,14 @@ def test_workers_killed_again_and_again_freeze_and_strand_nothing(trees: Trees) 
 
 
 def enqueue_load(count: int) -> None:
-    """Enqueue runs, each of which leaves one effect called after its label."""
+    """Enqueue runs, each of which leaves one effect called after its label: half of them quick,
+    so that they come in chunks."""
     first = Run.objects.exclude(label="").count()
     for number in range(first, first + count):
         name = f"load {number}"
-        if number % 4:
+        if number < first + count // 2:
+            functions.leave_mark.using(label=name)(name, 0)
+        elif number % 4:
             functions.leave_mark_early.using(label=name)(name, MOMENTS.choice([0.01, 0.05, 0.15]))
         else:
             functions.leave_mark_atomically.using(label=name)(name, 0.01)

@@ -23,6 +23,7 @@ def statements() -> dict[str, float]:
     Nothing is changed: all is rolled back. No worker may be there.
     """
     from django_defer import attempts
+    from django_defer.attempt_facts import Success
     from django_defer.claims import Claim, claim, claim_by_index, waiting_queues
     from django_defer.membership import Membership
     from django_defer.models import Run
@@ -58,7 +59,7 @@ def statements() -> dict[str, float]:
         ends: list[float] = []
         for _ in range(TIMES):
             Run.objects.filter(pk=some).update(state="running")
-            ends.append(_milliseconds(lambda: attempts.succeed(USING, started, "1")))
+            ends.append(_milliseconds(lambda: attempts.succeed(USING, Success(started, "1", 0.0))))
         found["finish"] = statistics.median(ends)
         held = Run.objects.held_by(former)
         found["held"] = _median(held.filter(state="claimed").exists)

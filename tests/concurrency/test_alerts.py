@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from django.db import connections, transaction
 
-from django_defer import attempts
+from django_defer import endings
 from django_defer.alerts import dispatch, gathering
 from django_defer.alerts.events import Event
 from django_defer.attempt_facts import Failure
@@ -112,15 +112,15 @@ def test_a_recovery_and_another_failure_at_once(round_: int) -> None:
 @pytest.mark.postgres
 def test_failures_that_commit_at_the_same_time_do_not_wait_for_each_other_or_who_gathers() -> None:
     started = [start(new_run(state=State.CLAIMED)) for _ in range(3)]
-    attempts.fail(DATABASE, started.pop(), OOPS, None)
+    endings.fail(DATABASE, started.pop(), OOPS, None)
     with transaction.atomic(using=DATABASE):
-        attempts.fail(DATABASE, started.pop(), OOPS, None)
+        endings.fail(DATABASE, started.pop(), OOPS, None)
         gathering.gather(DATABASE, at(1))
 
         def fail_at_once() -> object:
             with connections[DATABASE].cursor() as cursor:
                 cursor.execute("SET lock_timeout = '50ms'")
-            return attempts.fail(DATABASE, started.pop(), OOPS, None)
+            return endings.fail(DATABASE, started.pop(), OOPS, None)
 
         assert race(fail_at_once) == [State.FAILED]
     gathering.gather(DATABASE, at(2))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import transaction
 
-from django_defer import attempts, transitions
-from django_defer.attempt_facts import Failure
+from django_defer import attempts, endings, transitions
+from django_defer.attempt_facts import Failure, Success
 from django_defer.clock import database_now
 from django_defer.models import Attempt, Run
 from django_defer.reap import reap
@@ -45,8 +45,8 @@ def test_a_finish_and_a_loss_at_once(round_: int) -> None:
     started = start(run)
     run = fresh(run)
     finished, lost = race(
-        lambda: attempts.succeed(DATABASE, started, "1"),
-        lambda: attempts.lose(DATABASE, run, GONE),
+        lambda: attempts.succeed(DATABASE, Success(started, "1", 0.0)),
+        lambda: endings.lose(DATABASE, run, GONE),
     )
     assert finished != bool(lost)
     assert fresh(run).state == (State.SUCCEEDED if finished else State.SCHEDULED)
@@ -71,7 +71,7 @@ def test_an_abort_and_a_success_at_once(round_: int) -> None:
     run = new_run(state=State.CLAIMED)
     started = start(run)
     finished, asked = race(
-        lambda: attempts.succeed(DATABASE, started, "1"),
+        lambda: attempts.succeed(DATABASE, Success(started, "1", 0.0)),
         lambda: transitions.request_abort(DATABASE, Run.objects.filter(pk=run.pk), "enough"),
     )
     after = fresh(run)
@@ -87,7 +87,7 @@ def test_an_abort_and_a_failure_at_once(round_: int) -> None:
     started = start(run)
     broken = Failure(outcome=Outcome.FAILED, error_class="ValueError", error_message="broken")
     state, asked = race(
-        lambda: attempts.fail(DATABASE, started, broken, timedelta(0)),
+        lambda: endings.fail(DATABASE, started, broken, timedelta(0)),
         lambda: transitions.request_abort(DATABASE, Run.objects.filter(pk=run.pk), "enough"),
     )
     after = fresh(run)

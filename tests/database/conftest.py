@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.runs import Define
+from django_defer.connections import Freshness
+from django_defer.executor import Executor
+from django_defer.interrupts import Interrupts
+from tests.runs import DATABASE, Define
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,3 +22,19 @@ def define() -> Iterator[Define]:
     define = Define()
     yield define
     define.forget()
+
+
+@pytest.fixture
+def executor() -> Iterator[Executor]:
+    """An executor in this process, without a cluster around it."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGTERM)}
+    yield Executor(
+        using=DATABASE,
+        worker="0.1",
+        inbox=None,
+        board=None,
+        interrupts=Interrupts(),
+        freshness=Freshness(),
+    )
+    for number, handler in before.items():
+        signal.signal(number, handler)

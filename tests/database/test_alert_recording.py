@@ -9,10 +9,10 @@ import pytest
 from django.apps import apps
 from django.db import transaction
 
-from django_defer import attempts, defer, outcomes
+from django_defer import attempts, defer, endings, outcomes
 from django_defer.alerts import routes
 from django_defer.alerts.events import Event
-from django_defer.attempt_facts import Failure
+from django_defer.attempt_facts import Failure, Success
 from django_defer.clock import database_now
 from django_defer.models import AlertEvent, Run
 from django_defer.states import Outcome, Reason, State
@@ -60,25 +60,25 @@ def running(**columns: Any) -> Any:
 
 def test_what_failed_for_good_is_told_with_its_error() -> None:
     started = running()
-    attempts.fail(DATABASE, started, OOPS, None)
+    endings.fail(DATABASE, started, OOPS, None)
     assert told() == [("run_failed", "testapp.noop", "ValueError: no such user")]
     assert AlertEvent.objects.using(DATABASE).get().run_id == started.claim.run_id
 
 
 @pytest.mark.parametrize(("failure", "event"), [(OOPS, "run_retrying"), (LATE, "run_timed_out")])
 def test_what_is_tried_again_is_told_apart(failure: Failure, event: str) -> None:
-    attempts.fail(DATABASE, running(), failure, timedelta(0))
+    endings.fail(DATABASE, running(), failure, timedelta(0))
     assert [name for name, _, _ in told()] == [event]
 
 
 def test_a_failure_for_good_is_one_event_whatever_its_last_attempt_was() -> None:
-    attempts.fail(DATABASE, running(), LATE, None)
+    endings.fail(DATABASE, running(), LATE, None)
     assert [name for name, _, _ in told()] == ["run_failed"]
 
 
 def test_who_listens_for_time_outs_alone_is_told_of_the_last_one_too() -> None:
     with defer_settings(ALERTS=({"channel": "log", "events": ["run_timed_out"]},)):
-        attempts.fail(DATABASE, running(), LATE, None)
+        endings.fail(DATABASE, running(), LATE, None)
     assert [name for name, _, _ in told()] == ["run_timed_out"]
 
 
@@ -86,7 +86,7 @@ def test_another_teams_channel_mutes_nobody() -> None:
     team = {"channel": "log", "name": "team", "functions": ["shop.*"]}
     pager = {"channel": "log", "name": "pager", "events": ["run_timed_out"]}
     with defer_settings(ALERTS=(team, pager)):
-        attempts.fail(DATABASE, running(), LATE, None)
+        endings.fail(DATABASE, running(), LATE, None)
     assert sorted(name for name, _, _ in told()) == ["run_failed", "run_timed_out"]
 
 
@@ -99,14 +99,14 @@ def test_a_success_costs_nothing_where_another_function_is_asked_for() -> None:
 
 def test_a_loss_is_told() -> None:
     run = new_run(state=State.RUNNING)
-    attempts.lose(DATABASE, run, Failure(outcome=Outcome.LOST, error_message="killed"))
+    endings.lose(DATABASE, run, Failure(outcome=Outcome.LOST, error_message="killed"))
     assert told() == [("run_lost", "testapp.noop", "killed")]
 
 
 def test_what_is_rolled_back_is_not_told() -> None:
     started = running()
     with transaction.atomic(using=DATABASE):
-        attempts.fail(DATABASE, started, OOPS, None)
+        endings.fail(DATABASE, started, OOPS, None)
         transaction.set_rollback(True, using=DATABASE)
     assert told() == []
 
@@ -114,20 +114,20 @@ def test_what_is_rolled_back_is_not_told() -> None:
 def test_a_claim_that_was_taken_away_is_not_told() -> None:
     started = running()
     Run.objects.using(DATABASE).update(claim_id=None)
-    assert attempts.fail(DATABASE, started, OOPS, None) is None
+    assert endings.fail(DATABASE, started, OOPS, None) is None
     assert told() == []
 
 
 def test_a_success_is_one_statement_where_nobody_asks() -> None:
     started = running()
     with defer_settings(ALERTS=({"channel": "log"},)), captured() as queries:
-        assert attempts.succeed(DATABASE, started, "1")
+        assert attempts.succeed(DATABASE, Success(started, "1", 0.0))
     assert len(statements(queries)) <= 1  # on PostgreSQL it passes by the cursor that captures
     assert told() == []
 
 
 def test_a_success_is_told_where_somebody_asks() -> None:
-    assert attempts.succeed(DATABASE, running(), "1")
+    assert attempts.succeed(DATABASE, Success(running(), "1", 0.0))
     assert told() == [("run_succeeded", "testapp.noop", "")]
 
 
@@ -137,20 +137,20 @@ def test_a_success_that_took_too_long_is_slow(monkeypatch: pytest.MonkeyPatch) -
         for seconds, events in ((9, []), (11, ["run_slow"])):
             started = running()
             monkeypatch.setattr("time.monotonic", lambda s=seconds, t=started: t.clock + s)
-            assert attempts.succeed(DATABASE, started, "1")
+            assert attempts.succeed(DATABASE, Success(started, "1", 0.0))
             assert [name for name, _, _ in told()] == events
 
 
 def test_a_function_of_which_nobody_is_to_be_told_writes_nothing() -> None:
     with own_registry():
         defer(noop, name="testapp.noop", alert=False)
-        attempts.fail(DATABASE, running(), OOPS, None)
+        endings.fail(DATABASE, running(), OOPS, None)
     assert told() == []
 
 
 def test_without_channels_nothing_is_written() -> None:
     with defer_settings(ALERTS=()):
-        attempts.fail(DATABASE, running(), OOPS, None)
+        endings.fail(DATABASE, running(), OOPS, None)
     assert told() == []
 
 
@@ -163,7 +163,7 @@ def test_what_was_discarded_is_told_and_a_slot_of_it_is_missed() -> None:
 
 def test_an_app_that_is_made_ready_again_tells_everything_once() -> None:
     apps.get_app_config("django_defer").ready()
-    attempts.fail(DATABASE, running(), OOPS, None)
+    endings.fail(DATABASE, running(), OOPS, None)
     assert [name for name, _, _ in told()] == ["run_failed"]
 
 
@@ -176,7 +176,7 @@ def test_a_hook_that_fails_changes_no_outcome(
 
     monkeypatch.setattr(outcomes, "_hooks", [broken])
     started = running()
-    assert attempts.fail(DATABASE, started, OOPS, None) == State.FAILED
+    assert endings.fail(DATABASE, started, OOPS, None) == State.FAILED
     assert fresh(Run.objects.using(DATABASE).get(pk=started.claim.run_id)).state == State.FAILED
     assert told() == []
     assert "outcome.hook_failed testapp.noop" in caplog.text

@@ -12,11 +12,12 @@ from django_defer import (
     RunNotReschedulable,
     attempts,
     defer,
+    endings,
     operations,
     transitions,
 )
 from django_defer import executor as executor_module
-from django_defer.attempt_facts import Failure
+from django_defer.attempt_facts import Failure, Success
 from django_defer.clock import DatabaseNow, database_now
 from django_defer.connections import Freshness
 from django_defer.models import BackgroundFunction, CronDefinition, Run
@@ -291,7 +292,7 @@ def test_one_that_began_in_time_may_take_longer() -> None:
     Run.objects.filter(pk=run.pk).update(discard_after=runs.LONG_AGO)
     assert attempts.start(DATABASE, claim_of(run), "0.1") is not None  # its answer was lost
     assert not attempts.discard_expired(DATABASE, claim_of(run))
-    assert attempts.succeed(DATABASE, started, "1")
+    assert attempts.succeed(DATABASE, Success(started, "1", 0.0))
 
 
 def test_whose_claim_is_gone_discards_nothing() -> None:
@@ -304,9 +305,9 @@ def test_whose_claim_is_gone_discards_nothing() -> None:
 
 def end_badly(run: Run, how: str, retry_in: timedelta) -> State | None:
     if how == "fails":
-        return attempts.fail(DATABASE, start(run), OOPS, retry_in)
+        return endings.fail(DATABASE, start(run), OOPS, retry_in)
     start(run)
-    return attempts.lose(DATABASE, fresh(run), Failure(outcome=Outcome.LOST))
+    return endings.lose(DATABASE, fresh(run), Failure(outcome=Outcome.LOST))
 
 
 @pytest.mark.parametrize("how", ["fails", "is lost"])
@@ -321,10 +322,10 @@ def test_a_run_whose_next_attempt_would_be_late_has_failed(how: str) -> None:
     run = new_run(state=State.CLAIMED, discard_after=DatabaseNow(HOUR), key="k")
     started = start(run)
     if how == "fails":
-        state = attempts.fail(DATABASE, started, OOPS, 2 * HOUR)
+        state = endings.fail(DATABASE, started, OOPS, 2 * HOUR)
     else:
         Run.objects.filter(pk=run.pk).update(discard_after=runs.LONG_AGO)
-        state = attempts.lose(DATABASE, fresh(run), Failure(outcome=Outcome.LOST))
+        state = endings.lose(DATABASE, fresh(run), Failure(outcome=Outcome.LOST))
     assert state == State.FAILED
     run = fresh(run)
     assert (run.reason, run.key) == (Reason.EXPIRED, None)
@@ -338,7 +339,7 @@ def test_one_that_is_to_be_aborted_is_aborted_however_late_it_is() -> None:
     run = new_run(state=State.CLAIMED, discard_after=DatabaseNow(HOUR))
     started = start(run)
     transitions.request_abort(DATABASE, Run.objects.filter(pk=run.pk), "enough")
-    assert attempts.fail(DATABASE, started, OOPS, 2 * HOUR) == State.ABORTED
+    assert endings.fail(DATABASE, started, OOPS, 2 * HOUR) == State.ABORTED
 
 
 # -- what an operator does with it -----------------------------------------------------------------

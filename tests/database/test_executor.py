@@ -26,16 +26,12 @@ from django_defer import (
     UnreadablePayload,
     current_run,
     transitions,
-)
-from django_defer import (
-    executor as module,
+    worker_process,
 )
 from django_defer.claims import Claim
 from django_defer.clock import database_now
-from django_defer.connections import Freshness
 from django_defer.executor import Executor
 from django_defer.failures import MAX_TRACEBACK, describe, storable
-from django_defer.interrupts import Interrupts
 from django_defer.models import Run
 from django_defer.registry import registry
 from django_defer.signals import _SIGNALS, RunEvent
@@ -54,21 +50,6 @@ if TYPE_CHECKING:
 pytestmark = runs.committing
 
 ONCE = RetryPolicy(max_attempts=1)
-
-
-@pytest.fixture
-def executor() -> Iterator[Executor]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGTERM)}
-    yield Executor(
-        using=DATABASE,
-        worker="0.1",
-        inbox=None,
-        board=None,
-        interrupts=Interrupts(),
-        freshness=Freshness(),
-    )
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def claim(run: Run) -> Claim:
@@ -663,18 +644,18 @@ def test_the_signal_handlers_of_the_worker_are_put_back(executor: Executor, defi
 def test_work_executes_claims_one_after_the_other(
     executor: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_executor", executor)
+    monkeypatch.setattr(worker_process, "_executor", executor)
     made = [add(number) for number in range(3)]
     claims = claim_for(new_cluster(), "0.1", "0.1", "0.1", keys=("testapp.add",))
-    module.work([mine.as_list() for _, mine in claims])
+    worker_process.work([mine.as_list() for _, mine in claims])
     assert [fresh(run).get_result() for run in made] == [1, 2, 3]
     assert executor.ended == 3
 
 
 def test_work_outside_of_a_worker_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_executor", None)
+    monkeypatch.setattr(worker_process, "_executor", None)
     with pytest.raises(DeferError, match="in a worker of defer_worker only"):
-        module.work([])
+        worker_process.work([])
 
 
 def test_a_retry_after_a_success_is_impossible(executor: Executor) -> None:

@@ -10,10 +10,10 @@ from uuid import UUID
 
 import pytest
 
-from django_defer import attempts, defer
+from django_defer import attempts, defer, endings
 from django_defer.alerts import ping_requests, pings
 from django_defer.alerts.pings import is_ping_due, send_due_pings
-from django_defer.attempt_facts import Failure
+from django_defer.attempt_facts import Failure, Success
 from django_defer.clock import database_now
 from django_defer.models import Ping, PingKind, Run
 from django_defer.registry import registry
@@ -94,27 +94,27 @@ def test_the_first_start_is_pinged_and_no_later_one(switch: Received) -> None:
 
 
 def test_a_success_is_pinged(switch: Received) -> None:
-    assert attempts.succeed(DATABASE, running(), "1")
+    assert attempts.succeed(DATABASE, Success(running(), "1", 0.0))
     assert written() == [("shop.nightly", PingKind.SUCCESS)]
 
 
 def test_a_failure_is_pinged_once_it_is_for_good(switch: Received) -> None:
-    attempts.fail(DATABASE, running(), OOPS, timedelta(0))
+    endings.fail(DATABASE, running(), OOPS, timedelta(0))
     assert written() == []
-    attempts.fail(DATABASE, running(), OOPS, None)
+    endings.fail(DATABASE, running(), OOPS, None)
     assert written() == [("shop.nightly", PingKind.FAIL)]
 
 
 def test_a_loss_is_pinged_once_it_is_for_good(switch: Received) -> None:
     lost = Failure(outcome=Outcome.LOST, error_message="killed")
-    attempts.lose(DATABASE, new_run("shop.nightly", state=State.RUNNING), lost)
+    endings.lose(DATABASE, new_run("shop.nightly", state=State.RUNNING), lost)
     assert written() == []
-    attempts.lose(DATABASE, new_run("shop.nightly", state=State.RUNNING, losses=2), lost)
+    endings.lose(DATABASE, new_run("shop.nightly", state=State.RUNNING, losses=2), lost)
     assert written() == [("shop.nightly", PingKind.FAIL)]
 
 
 def test_a_function_that_cancels_its_run_is_alive(switch: Received) -> None:
-    attempts.cancel_running(DATABASE, running(), "nothing to do")
+    endings.cancel_running(DATABASE, running(), "nothing to do")
     assert written() == [("shop.nightly", PingKind.SUCCESS)]
 
 
@@ -130,7 +130,7 @@ def test_a_function_without_an_address_costs_nothing(switch: Received) -> None:
         emit("run.started", run_id=started.claim.run_id, function="shop.plain", attempt=1)
     assert statements(queries) == []
     with captured() as queries:
-        assert attempts.succeed(DATABASE, started, "1")
+        assert attempts.succeed(DATABASE, Success(started, "1", 0.0))
     assert len(statements(queries)) <= 1  # on PostgreSQL it passes by the cursor that captures
     assert written() == []
 

@@ -12,8 +12,8 @@ import pytest
 
 from django_defer import signals
 from django_defer.attempt_facts import Failure
-from django_defer.attempts import MAX_LOSSES
 from django_defer.clock import database_now
+from django_defer.endings import MAX_LOSSES
 from django_defer.models import Run
 from django_defer.reap import SILENT, reap, take_back
 from django_defer.seats import WENT_ON

@@ -11,11 +11,11 @@ from uuid import uuid4
 
 import pytest
 
-from django_defer import attempts, transitions
-from django_defer.attempt_facts import Failure, Started
-from django_defer.attempts import MAX_LOSSES
+from django_defer import attempts, endings, transitions
+from django_defer.attempt_facts import Failure, Started, Success
 from django_defer.claims import Claim
 from django_defer.clock import database_now
+from django_defer.endings import MAX_LOSSES
 from django_defer.models import Attempt, Run
 from django_defer.states import ACTIVE, FINISHED, MOVES, WAITING, Outcome, Reason, State
 from django_defer.transitions import move
@@ -88,28 +88,28 @@ VERBS: dict[str, tuple[Callable[[Run], Any], set[State]]] = {
         set(ACTIVE),
     ),
     "succeed": (
-        lambda run: attempts.succeed(DATABASE, started_of(run), "1"),
+        lambda run: attempts.succeed(DATABASE, Success(started_of(run), "1", 0.0)),
         set(ACTIVE),
     ),
     "fail": (
-        lambda run: attempts.fail(DATABASE, started_of(run), BROKEN, None),
+        lambda run: endings.fail(DATABASE, started_of(run), BROKEN, None),
         set(ACTIVE),
     ),
     "retry": (
-        lambda run: attempts.fail(DATABASE, started_of(run), BROKEN, timedelta(0)),
+        lambda run: endings.fail(DATABASE, started_of(run), BROKEN, timedelta(0)),
         set(ACTIVE),
     ),
     "cancel itself": (
-        lambda run: attempts.cancel_running(DATABASE, started_of(run), "why"),
+        lambda run: endings.cancel_running(DATABASE, started_of(run), "why"),
         set(ACTIVE),
     ),
-    "lose": (lambda run: attempts.lose(DATABASE, run, GONE), set(ACTIVE)),
+    "lose": (lambda run: endings.lose(DATABASE, run, GONE), set(ACTIVE)),
     "fail overdue": (
-        lambda run: attempts.fail_overdue(DATABASE, run, BROKEN, None),
+        lambda run: endings.fail_overdue(DATABASE, run, BROKEN, None),
         set(ACTIVE),
     ),
     "abort": (
-        lambda run: attempts.abort_running(DATABASE, started_of(run), BROKEN),
+        lambda run: endings.abort_running(DATABASE, started_of(run), BROKEN),
         set(ACTIVE),
     ),
     "request abort": (
@@ -246,7 +246,7 @@ def test_a_start_waits_for_the_disk_only_where_a_second_one_is_forbidden(
 def test_a_success_writes_the_result_and_both_times(state: State) -> None:
     run = run_in(state, error_class="Old", error_message="of an earlier attempt")
     started = started_of(run)
-    assert attempts.succeed(DATABASE, started, '{"a": [1, null, "é"]}')
+    assert attempts.succeed(DATABASE, Success(started, '{"a": [1, null, "é"]}', 0.0))
     stored = fresh(run)
     assert stored.state == State.SUCCEEDED
     assert stored.result == {"a": [1, None, "é"]}
@@ -257,18 +257,18 @@ def test_a_success_writes_the_result_and_both_times(state: State) -> None:
 
 def test_a_success_counts_once() -> None:
     started = started_of(run_in(State.RUNNING))
-    assert attempts.succeed(DATABASE, started, "1")
-    assert not attempts.succeed(DATABASE, started, "2")
+    assert attempts.succeed(DATABASE, Success(started, "1", 0.0))
+    assert not attempts.succeed(DATABASE, Success(started, "2", 0.0))
     assert Run.objects.get().result == 1
 
 
 def test_the_attempts_of_a_run_end_with_the_one_that_succeeded() -> None:
     run = run_in(State.RUNNING, attempt=1)
-    attempts.fail(DATABASE, started_of(run), BROKEN, timedelta(0))
+    endings.fail(DATABASE, started_of(run), BROKEN, timedelta(0))
     Run.objects.filter(pk=run.pk).update(state=State.RUNNING, attempt=2)
     run = fresh(run)
     assert [attempt.outcome for attempt in run.attempts] == [Outcome.RETRIED]
-    attempts.succeed(DATABASE, started_of(run), "1")
+    attempts.succeed(DATABASE, Success(started_of(run), "1", 0.0))
     rows = fresh(run).attempts
     assert [(row.number, row.outcome) for row in rows] == [
         (1, Outcome.RETRIED),
@@ -285,7 +285,7 @@ def test_the_attempts_of_a_run_end_with_the_one_that_succeeded() -> None:
 def test_a_failure_that_is_retried_waits_and_is_kept_as_an_attempt(state: State) -> None:
     run = run_in(state, attempt=3, failures=1)
     before = database_now(DATABASE)
-    assert attempts.fail(DATABASE, started_of(run), BROKEN, timedelta(minutes=5))
+    assert endings.fail(DATABASE, started_of(run), BROKEN, timedelta(minutes=5))
     stored = fresh(run)
     assert (stored.state, stored.failures, stored.losses) == (State.SCHEDULED, 2, 0)
     slack = timedelta(milliseconds=1)
@@ -304,7 +304,7 @@ def test_a_failure_that_is_retried_waits_and_is_kept_as_an_attempt(state: State)
 
 def test_the_last_failure_ends_the_run() -> None:
     run = run_in(State.RUNNING)
-    assert attempts.fail(DATABASE, started_of(run), BROKEN, None)
+    assert endings.fail(DATABASE, started_of(run), BROKEN, None)
     stored = fresh(run)
     assert (stored.state, stored.failures) == (State.FAILED, 1)
     assert stored.finished_at is not None
@@ -314,14 +314,14 @@ def test_the_last_failure_ends_the_run() -> None:
 def test_a_time_out_keeps_its_name_when_it_is_retried() -> None:
     run = run_in(State.RUNNING)
     late = Failure(outcome=Outcome.TIMED_OUT, error_class="TimeLimitExceeded")
-    attempts.fail(DATABASE, started_of(run), late, timedelta(0))
+    endings.fail(DATABASE, started_of(run), late, timedelta(0))
     assert fresh(run).attempts[0].outcome == Outcome.TIMED_OUT
     assert fresh(run).failures == 1
 
 
 def test_a_delay_beyond_the_calendar_does_not_break_the_run() -> None:
     run = run_in(State.RUNNING)
-    assert attempts.fail(DATABASE, started_of(run), BROKEN, timedelta.max)
+    assert endings.fail(DATABASE, started_of(run), BROKEN, timedelta.max)
     assert fresh(run).run_after.year > 2100
 
 
@@ -333,13 +333,13 @@ def test_a_failure_is_written_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Attempt, "save_base", fail)
     with pytest.raises(KeyError):
-        attempts.fail(DATABASE, started_of(run), BROKEN, None)
+        endings.fail(DATABASE, started_of(run), BROKEN, None)
     assert fresh(run).state == State.RUNNING
 
 
 def test_a_function_that_cancels_its_run_ends_it_with_a_reason() -> None:
     run = run_in(State.RUNNING)
-    assert attempts.cancel_running(DATABASE, started_of(run), "x" * 600)
+    assert endings.cancel_running(DATABASE, started_of(run), "x" * 600)
     stored = fresh(run)
     assert (stored.state, stored.failures) == (State.CANCELLED, 0)
     assert stored.reason == "x" * 500
@@ -353,7 +353,7 @@ def test_a_function_that_cancels_its_run_ends_it_with_a_reason() -> None:
 def test_what_was_lost_is_tried_again_within_two_seconds() -> None:
     run = run_in(State.RUNNING, max_attempts=1)  # a loss is no failure
     before = database_now(DATABASE)
-    assert attempts.lose(DATABASE, run, GONE)
+    assert endings.lose(DATABASE, run, GONE)
     stored = fresh(run)
     assert (stored.state, stored.losses, stored.failures) == (State.SCHEDULED, 1, 0)
     assert stored.claim_id is None
@@ -365,7 +365,7 @@ def test_what_was_lost_is_tried_again_within_two_seconds() -> None:
 
 def test_the_third_loss_ends_the_run() -> None:
     run = run_in(State.RUNNING, losses=MAX_LOSSES - 1)
-    assert attempts.lose(DATABASE, run, GONE)
+    assert endings.lose(DATABASE, run, GONE)
     stored = fresh(run)
     assert (stored.state, stored.losses) == (State.FAILED, 3)
     assert stored.error == "Lost: lost 3 times, last: its worker is gone"
@@ -374,7 +374,7 @@ def test_the_third_loss_ends_the_run() -> None:
 
 def test_a_loss_by_our_own_shutdown_is_not_counted() -> None:
     run = run_in(State.RUNNING, losses=MAX_LOSSES - 1)
-    attempts.lose(DATABASE, run, GONE, counted=False)
+    endings.lose(DATABASE, run, GONE, counted=False)
     stored = fresh(run)
     assert (stored.state, stored.losses) == (State.SCHEDULED, MAX_LOSSES - 1)
     assert stored.attempts[0].outcome == Outcome.LOST
@@ -383,7 +383,7 @@ def test_a_loss_by_our_own_shutdown_is_not_counted() -> None:
 @pytest.mark.parametrize("counted", [True, False])
 def test_what_must_not_be_repeated_fails_when_it_is_lost(counted: bool) -> None:
     run = run_in(State.RUNNING, rerun_if_lost=False)
-    attempts.lose(DATABASE, run, GONE, counted=counted)
+    endings.lose(DATABASE, run, GONE, counted=counted)
     stored = fresh(run)
     assert stored.state == State.FAILED
     assert stored.error == "Lost: its worker is gone"
@@ -391,15 +391,15 @@ def test_what_must_not_be_repeated_fails_when_it_is_lost(counted: bool) -> None:
 
 def test_the_worker_that_was_given_up_can_finish_nothing_any_more() -> None:
     run = run_in(State.RUNNING)
-    attempts.lose(DATABASE, run, GONE)
-    assert not attempts.succeed(DATABASE, started_of(run), "1")
+    endings.lose(DATABASE, run, GONE)
+    assert not attempts.succeed(DATABASE, Success(started_of(run), "1", 0.0))
     assert fresh(run).state == State.SCHEDULED
 
 
 def test_a_worker_that_was_killed_for_its_limit_has_failed_and_not_been_lost() -> None:
     run = run_in(State.RUNNING)
     late = Failure(outcome=Outcome.TIMED_OUT, error_class="TimeLimitExceeded", exit_code=-9)
-    assert attempts.fail_overdue(DATABASE, run, late, timedelta(seconds=1))
+    assert endings.fail_overdue(DATABASE, run, late, timedelta(seconds=1))
     stored = fresh(run)
     assert (stored.state, stored.failures, stored.losses) == (State.SCHEDULED, 1, 0)
     assert stored.claim_id is None
@@ -527,18 +527,21 @@ def test_a_start_and_a_finish_go_by_the_primary_key_whatever_the_table_holds() -
     run = run_in(State.CLAIMED)
     with captured() as queries:
         started = start(run)
-        attempts.fail(DATABASE, started, BROKEN, None)
-        attempts.succeed(DATABASE, started, "1")
+        endings.fail(DATABASE, started, BROKEN, None)
+        attempts.succeed(DATABASE, Success(started, "1", 0.0))
     values = {
         "id": run.pk,
         "claim": run.claim_id,
+        "ended_id": run.pk,
+        "ended_claim": run.claim_id,
         "worker": "0.1",
         "started_at": None,
         "result": "1",
     }
-    for template in (attempts._START, attempts._SUCCEED):
-        plan = plan_of(attempts._sql(template, DATABASE, lazy=""), values)
+    for template in (attempts._START, attempts._SUCCEED, attempts._SUCCEED_AND_START):
+        plan = plan_of(attempts._sql(template, "postgresql"), values)
         assert "django_defer_run_pkey" in plan
+        assert "Seq Scan on django_defer_run" not in plan
     updates = [text for text in runs.statements(queries) if text.startswith("UPDATE")]
     assert updates
     assert all("django_defer_run_pkey" in plan_of(text) for text in updates)
@@ -556,11 +559,11 @@ def run_to_abort() -> Run:
 @pytest.mark.parametrize(
     "end",
     [
-        lambda run: attempts.abort_running(DATABASE, started_of(run), BROKEN),
-        lambda run: attempts.fail(DATABASE, started_of(run), BROKEN, timedelta(0)),
-        lambda run: attempts.fail_overdue(DATABASE, run, BROKEN, timedelta(0)),
-        lambda run: attempts.lose(DATABASE, run, GONE),
-        lambda run: attempts.lose(DATABASE, run, GONE, counted=False),
+        lambda run: endings.abort_running(DATABASE, started_of(run), BROKEN),
+        lambda run: endings.fail(DATABASE, started_of(run), BROKEN, timedelta(0)),
+        lambda run: endings.fail_overdue(DATABASE, run, BROKEN, timedelta(0)),
+        lambda run: endings.lose(DATABASE, run, GONE),
+        lambda run: endings.lose(DATABASE, run, GONE, counted=False),
     ],
     ids=["aborted", "retried", "overdue", "lost", "shut down"],
 )
@@ -575,10 +578,10 @@ def test_what_is_to_be_aborted_is_neither_tried_again_nor_lost(end: Callable[[Ru
 
 def test_what_is_to_be_aborted_and_ends_by_itself_has_ended_so() -> None:
     run = run_to_abort()
-    assert attempts.succeed(DATABASE, started_of(run), "1")
+    assert attempts.succeed(DATABASE, Success(started_of(run), "1", 0.0))
     assert fresh(run).state == State.SUCCEEDED
     run = run_to_abort()
-    assert attempts.fail(DATABASE, started_of(run), BROKEN, None)
+    assert endings.fail(DATABASE, started_of(run), BROKEN, None)
     assert fresh(run).state == State.FAILED
 
 

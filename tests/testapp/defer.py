@@ -22,7 +22,7 @@ from django.db import connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from django_defer import Cancel, Retry, RetryPolicy, RunAborted, attempts, current_run, defer
+from django_defer import Cancel, Retry, RetryPolicy, RunAborted, current_run, defer, endings
 from tests.testapp.models import Customer, Effect
 
 
@@ -201,6 +201,23 @@ def leave_mark(name: str, seconds: float = 0.01) -> int:
     return os.getpid()
 
 
+@defer(retry=SOON)
+def note(path: str, name: str, seconds: float = 0.0) -> None:
+    """Take a little time and append a line to a file, without a word to the database."""
+    time.sleep(seconds)
+    with Path(path).open("a") as file:  # one short write a line: two processes don't mix them
+        file.write(f"{name}\n")
+
+
+@defer(retry=SOON)
+def note_and_die_once(path: str, name: str) -> None:
+    """Append a line to a file, unless the name says to die and this is the first attempt."""
+    current = current_run()
+    if current is not None and current.attempt == 1 and name == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    note.call(path, name)
+
+
 @defer(retry=SOON, atomic=True)
 def leave_mark_atomically(name: str, seconds: float = 0.01) -> int:
     """Write one row in the transaction that also records the run's end."""
@@ -347,7 +364,7 @@ def atomic_too_long(seconds: float) -> None:
 @defer
 def break_the_executor() -> None:
     """Damage the code that would record the failure, then fail."""
-    attempts.fail = None  # type: ignore[assignment]
+    endings.fail = None  # type: ignore[assignment]
     raise ValueError("not to be recorded")
 
 

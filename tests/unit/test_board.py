@@ -6,12 +6,16 @@ import os
 import select
 import signal
 import time
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import pytest
 
 from django_defer import board as board_module
-from django_defer.board import STALE_AFTER, Board, Cell, Doing
+from django_defer.board import MOST_CLAIMS, STALE_AFTER, Board, Cell, Doing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture
@@ -195,3 +199,69 @@ def test_waking_a_pusher_that_never_looks_blocks_nobody(board: Board) -> None:
     for _ in range(70_000):  # more than a pipe holds
         board.pusher_bell.ring()
     assert is_awake(board)
+
+
+# -- chunks ----------------------------------------------------------------------------------------
+
+
+def test_the_claims_of_a_chunk_are_at_hand_until_it_is_over(board: Board) -> None:
+    chunk = [uuid4() for _ in range(MOST_CLAIMS)]
+    for slot in range(board.slots):
+        show(board, slot, Doing.IDLE)
+    board.give(1, 7, chunk)
+    assert board.chunk(1) == (7, chunk)
+    assert board.claims_at_hand() == set(chunk)  # on its way
+    board.write(1, generation=1, doing=Doing.BUSY, done=7, claim_id=chunk[0])
+    assert board.claims_at_hand() == set(chunk)
+    show(board, 1, Doing.IDLE, done=7)
+    assert board.claims_at_hand() == set()
+
+
+def test_once_the_cluster_stops_only_what_was_begun_is_at_hand(board: Board) -> None:
+    chunk = [uuid4() for _ in range(3)]
+    for slot in range(board.slots):
+        show(board, slot, Doing.IDLE)
+    board.give(1, 7, chunk)
+    board.write(1, generation=1, doing=Doing.BUSY, done=7, claim_id=chunk[1])
+    board.stop()
+    assert board.claims_at_hand() == {chunk[1]}
+
+
+def test_the_chunks_of_slots_do_not_overlap(board: Board) -> None:
+    chunks = [[uuid4() for _ in range(MOST_CLAIMS)] for _ in range(board.slots)]
+    for slot, chunk in enumerate(chunks):
+        board.give(slot, slot + 1, chunk)
+        board.recall(slot, slot + 100)
+        show(board, slot, Doing.IDLE, generation=slot + 10)
+    for slot, chunk in enumerate(chunks):
+        assert board.chunk(slot) == (slot + 1, chunk)
+        assert board.is_recalled(slot, slot + 100)
+        assert not board.is_recalled(slot, slot + 1)
+        assert read(board, slot).generation == slot + 10
+
+
+def test_a_list_that_its_writer_died_over_is_no_list(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    class Dying(list[UUID]):
+        def __iter__(self) -> Iterator[UUID]:
+            raise Killed
+
+    board.give(0, 1, [uuid4()])
+    with pytest.raises(Killed):
+        board.give(0, 2, Dying([uuid4()]))
+    assert board.chunk(0) == (0, [])
+    chunk = [uuid4()]
+    board.give(0, 2, chunk)
+    assert board.chunk(0) == (2, chunk)
+
+
+def test_the_fleet_is_never_smaller_than_the_cluster(board: Board) -> None:
+    assert board.fleet == board.slots
+    board.set_fleet(40)
+    assert board.fleet == 40
+    assert not board.is_stopping
+    assert not board.is_stale

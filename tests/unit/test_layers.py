@@ -35,7 +35,7 @@ discovery call_options catch_up keys redaction counting
 deadlines run_facts outcomes
 options enqueue claims transitions inserts
 fronts attempt_facts
-decorators attempts overlaps
+decorators attempts endings overlaps
 materialise
 failures definition_sync renames attempt_events
 sync stored_calls unfit
@@ -50,8 +50,8 @@ alerts
 health
 explain_text urls metrics
 bell process django_q2 surroundings check_ins event_masking
-board interrupts sentry
-mailbox
+board interrupts sentry chunk_sizes chunk_writes
+mailbox chunk_watch
 broker executor
 membership worker_process
 database_duties seats

@@ -32,7 +32,7 @@ class Cluster:
         return Inbox(self.board, slot, generation, self.mailboxes[slot])
 
     def put(self, name: str, slot: int = 0) -> None:
-        self.outbox.put({"slot": slot, "name": name})
+        self.outbox.put({"slot": slot, "name": name, "args": ([],)})
 
     def put_and_die_before_noting(self, name: str, slot: int = 0) -> None:
         note, self.board.give = self.board.give, lambda *args: None  # type: ignore[method-assign]
