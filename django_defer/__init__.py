@@ -1,7 +1,7 @@
 """django-defer: background and scheduled functions for Django, executed by django-q2 workers."""
 
 from django_defer.context import current_run
-from django_defer.decorators import defer, function
+from django_defer.decorators import defer
 from django_defer.exceptions import (
     AbortInProgress,
     CalledInEventLoop,
@@ -35,6 +35,7 @@ from django_defer.exceptions import (
     WaitInsideRun,
     WaitInsideTransaction,
 )
+from django_defer.handles import function
 from django_defer.retries import RetryPolicy
 
 __version__ = "0.1.0"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
 from django_defer.call_options import CallOptions
 from django_defer.cron import CronSchedule
@@ -23,6 +23,7 @@ from django_defer.schedules import Every, parse_interval
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from django_defer.bulk import InBulk
     from django_defer.durations import DurationLike
     from django_defer.models import Run
 
@@ -57,26 +58,40 @@ class ConfiguredFunction(Generic[P]):
         self._refuse_if_scheduled(".aenqueue()")
         return await aenqueue(self._function, args, kwargs, self._options)
 
-    def map(self, items: Iterable[Any], *, batch_size: int | None = None) -> int:
+    def map(
+        self,
+        items: Iterable[Any],
+        *,
+        batch_size: int | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> int:
         """Enqueue a run for each item, which becomes the only argument; return the count.
 
-        All in one transaction, or one a batch of `batch_size` rows.
+        All in one transaction, or one a batch of `batch_size` rows. Items are read as they are
+        inserted, a thousand or a batch at a time; a QuerySet that is not evaluated yet keeps no
+        rows (on SQLite it does). Only where the transaction of another database is open, all wait
+        in memory for its commit. `progress` is called after each INSERT with the number of runs
+        inserted so far: `print`, or `current_run().progress` in a function.
         """
-        return self._many(".map()", ((item,) for item in items), batch_size)
+        return self._many(".map()", items, _alone, batch_size=batch_size, progress=progress)
 
-    def starmap(self, tuples: Iterable[tuple[Any, ...]], *, batch_size: int | None = None) -> int:
-        """Enqueue a run for each tuple of arguments; return the count."""
-        return self._many(".starmap()", tuples, batch_size)
-
-    async def amap(self, items: Iterable[Any], *, batch_size: int | None = None) -> int:
-        """`map` from async code."""
-        return cast("int", await in_thread(self.map)(items, batch_size=batch_size))
-
-    async def astarmap(
-        self, tuples: Iterable[tuple[Any, ...]], *, batch_size: int | None = None
+    def starmap(
+        self,
+        tuples: Iterable[tuple[Any, ...]],
+        *,
+        batch_size: int | None = None,
+        progress: Callable[[int], object] | None = None,
     ) -> int:
+        """Enqueue a run for each tuple of arguments; return the count. Else it is like `map`."""
+        return self._many(".starmap()", tuples, tuple, batch_size=batch_size, progress=progress)
+
+    async def amap(self, items: Iterable[Any], **how: Unpack[InBulk]) -> int:
+        """`map` from async code: another thread reads the items and calls `progress`."""
+        return cast("int", await in_thread(self.map)(items, **how))
+
+    async def astarmap(self, tuples: Iterable[tuple[Any, ...]], **how: Unpack[InBulk]) -> int:
         """`starmap` from async code."""
-        return cast("int", await in_thread(self.starmap)(tuples, batch_size=batch_size))
+        return cast("int", await in_thread(self.starmap)(tuples, **how))
 
     def run_now(self, *, actor: str = "") -> Run:
         """Make a run of a scheduled function outside its schedule, which does not move."""
@@ -106,17 +121,27 @@ class ConfiguredFunction(Generic[P]):
         self._refuse_if_scheduled(verb)
         return enqueue(self._function, args, kwargs, self._options, verb=verb)
 
-    def _many(self, verb: str, calls: Iterable[tuple[Any, ...]], batch_size: int | None) -> int:
-        from django_defer.enqueue import enqueue_many
+    def _many(
+        self,
+        verb: str,
+        items: Iterable[Any],
+        as_args: Callable[[Any], tuple[Any, ...]],
+        **how: Unpack[InBulk],
+    ) -> int:
+        from django_defer.bulk import enqueue_many
 
         self._refuse_if_scheduled(verb)
-        return enqueue_many(self._function, calls, self._options, batch_size, verb=verb)
+        return enqueue_many(self._function, items, self._options, as_args=as_args, verb=verb, **how)
 
     def _refuse_if_scheduled(self, verb: str) -> None:
         if self._function.schedule is not None:
             name = self._function.__name__
             verb = f"calling {name}()" if verb == "()" else verb
             raise ScheduledFunctionError(self._function.key, verb, name)
+
+
+def _alone(item: Any) -> tuple[Any]:
+    return (item,)
 
 
 class DeferredFunction(Function[P, R], ConfiguredFunction[P]):
@@ -262,28 +287,3 @@ def register(
     )
     registry.add(deferred)
     return deferred
-
-
-class LazyFunction:
-    """A background function named by its key, looked up at its first use (circular imports)."""
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    def __repr__(self) -> str:
-        return f"<function {self._key}>"
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Run:
-        """Enqueue; return the run."""
-        run: Run = registry.get(self._key)(*args, **kwargs)
-        return run
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(registry.get(self._key), name)
-
-
-def function(key: str) -> LazyFunction:
-    """Return a handle on the background function with this key; it need not be imported yet."""
-    return LazyFunction(key)

@@ -5,10 +5,9 @@ Rolled back means never run, committed means run. The call reads no other row.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -24,7 +23,6 @@ from django_defer.deadlines import deadline, due_at
 from django_defer.durations import parse_duration
 from django_defer.event_loop import in_thread, refuse_event_loop
 from django_defer.exceptions import (
-    InvalidOption,
     NotDiscoverable,
     NotMigrated,
     UnserializableValue,
@@ -42,8 +40,6 @@ if TYPE_CHECKING:
     from django_defer.call_options import CallOptions
 
 logger = logging.getLogger(__name__)
-
-BATCH = 1000  # rows an INSERT of map()
 
 _hinted: set[str] = set()
 
@@ -68,7 +64,7 @@ def insert(run: Run) -> Run:
     that is returned has an id and no state yet.
     """
     using = str(conf.database)
-    other = _open_transaction_elsewhere(using)
+    other = open_transaction_elsewhere(using)
     if other is None:
         _insert(run, using)
         return run
@@ -109,33 +105,6 @@ async def aenqueue(
     return cast("Run", await in_thread(enqueue)(function, args, kwargs, options))
 
 
-def enqueue_many(
-    function: Function[Any, Any],
-    calls: Iterable[tuple[Any, ...]],
-    options: CallOptions,
-    batch_size: int | None = None,
-    *,
-    verb: str = ".map()",
-) -> int:
-    """Insert a run for each tuple of arguments; return how many.
-
-    All in one transaction, or one transaction a batch when `batch_size` is given.
-    """
-    refuse_event_loop(verb)
-    if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
-        raise InvalidOption(f"batch_size={batch_size!r}: write a whole number of rows from 1 up.")
-    if options.key is not None:
-        raise InvalidOption(f"key={options.key!r} names one run, and {verb} makes many.")
-    using = str(conf.database)
-    runs = (build_run(function, tuple(args), {}, options) for args in calls)
-    other = _open_transaction_elsewhere(using)
-    if other is None:
-        return _insert_many(runs, using, batch_size)
-    built = list(runs)  # what is wrong with one of them is said here, not at the commit
-    transaction.on_commit(lambda: _insert_many(built, using, batch_size), using=other)
-    return len(built)
-
-
 def build_run(
     function: Function[Any, Any],
     args: tuple[Any, ...],
@@ -143,18 +112,21 @@ def build_run(
     options: CallOptions,
 ) -> Run:
     """Check the call and return the row it will be, not yet saved."""
+    run = without_arguments(function, options)
+    check_fit(function, args, kwargs)
+    run.args = as_stored(function, args, kwargs)
+    return run
+
+
+def without_arguments(function: Function[Any, Any], options: CallOptions) -> Run:
+    """Return all of the row that is the same whatever the function is called with."""
     if not function.is_discoverable:
         raise NotDiscoverable(function.key, function.module, home_for(function.module))
-    try:
-        function.signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise TypeError(f"{function.key}() {error}") from None
     own = function.options
     run = Run(
         function_id=function.key,
         queue=options.queue or own.queue or conf.default_queue,
         priority=own.priority if options.priority is None else options.priority,
-        args=_encode(function, args, kwargs),
         label=options.label,
         key=options.key,
         metadata=merged(own.metadata, options.metadata, where=f"{function.key}: ") or None,
@@ -169,7 +141,17 @@ def build_run(
     return run
 
 
-def _encode(
+def check_fit(
+    function: Function[Any, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> None:
+    """Raise TypeError if the function does not take these arguments."""
+    try:
+        function.signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{function.key}() {error}") from None
+
+
+def as_stored(
     function: Function[Any, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the arguments as they are stored, and what nobody is shown of them."""
@@ -190,39 +172,22 @@ def inherit(run: Run) -> None:
 
 
 def _insert(run: Run, using: str) -> None:
-    with _explained():
+    with explained():
         if run.key is None:
             run.save(using=using)
         elif not insert_once(run, using):
             return  # it is an earlier one, which is unfinished
+    tell_workers(run.queue, using)
+
+
+def tell_workers(queue: str, using: str) -> None:
+    """Wake those of idle clusters; while developing, say if there is none."""
     announce(using)
-    _hint_at_worker(run.queue, using)
-
-
-def _insert_many(runs: Iterable[Run], using: str, batch_size: int | None) -> int:
-    if batch_size is not None:
-        return sum(_insert_batch(batch, using) for batch in _batches(runs, batch_size))
-    with transaction.atomic(using=using):
-        return sum(_insert_batch(batch, using) for batch in _batches(runs, BATCH))
-
-
-def _insert_batch(runs: list[Run], using: str) -> int:
-    with _explained():
-        Run.objects.using(using).bulk_create(runs)
-    announce(using)
-    for queue in {run.queue for run in runs}:
-        _hint_at_worker(queue, using)
-    return len(runs)
-
-
-def _batches(runs: Iterable[Run], size: int) -> Iterable[list[Run]]:
-    iterator = iter(runs)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
+    _hint_at_worker(queue, using)
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """Say what to do when the tables are missing."""
     try:
         yield
@@ -232,7 +197,7 @@ def _explained() -> Iterator[None]:
         raise
 
 
-def _open_transaction_elsewhere(using: str) -> str | None:
+def open_transaction_elsewhere(using: str) -> str | None:
     """Return the alias whose open transaction the INSERT must wait for, or None."""
     if connections[using].in_atomic_block:
         return None

@@ -239,7 +239,7 @@ ADVICE: Final[dict[str, str]] = {  # by dotted name, so that nothing is imported
     "re.Pattern": "pass value.pattern",
     "django_defer.registry.Function": FUNCTION_ADVICE,
     "django_defer.decorators.ConfiguredFunction": FUNCTION_ADVICE,
-    "django_defer.decorators.LazyFunction": FUNCTION_ADVICE,
+    "django_defer.handles.LazyFunction": FUNCTION_ADVICE,
     "functools.partial": FUNCTION_ADVICE,
     "builtins.function": FUNCTION_ADVICE,
     "builtins.method": FUNCTION_ADVICE,

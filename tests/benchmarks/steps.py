@@ -18,7 +18,14 @@ from typing import Any, Final
 import django
 from django.db import close_old_connections, transaction
 
-from tests.benchmarks import admin_steps, bloat_steps, functions, pruning_steps, schedule_steps
+from tests.benchmarks import (
+    admin_steps,
+    bloat_steps,
+    enqueueing_steps,
+    functions,
+    pruning_steps,
+    schedule_steps,
+)
 
 WARM_UPS: Final = 10
 GAP: Final = (0.030, 0.120)  # seconds between two enqueues of an idle system
@@ -117,6 +124,9 @@ def main(arguments: Sequence[str]) -> None:
         "fill": fill,
         "autocommit": lambda rows: one_by_one(rows, in_transaction=False),
         "transaction": lambda rows: one_by_one(rows, in_transaction=True),
+        "map": enqueueing_steps.bulk,
+        "map_in_batches": enqueueing_steps.bulk_in_batches,
+        "beside_create": enqueueing_steps.beside_create,
         "latencies": latencies,
         "stamps": stamps,
         "calls": calls,

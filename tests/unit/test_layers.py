@@ -34,8 +34,8 @@ payloads registry models wakeup
 discovery call_options catch_up keys redaction counting
 deadlines run_facts outcomes
 options enqueue claims transitions inserts
-fronts attempt_facts
-decorators attempts endings overlaps
+fronts attempt_facts bulk
+decorators attempts handles endings overlaps
 materialise
 failures definition_sync renames attempt_events
 sync stored_calls unfit

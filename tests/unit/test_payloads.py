@@ -35,8 +35,8 @@ from django.utils.translation import gettext_lazy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from django_defer.decorators import function
 from django_defer.exceptions import PayloadTooLarge, UnreadablePayload, UnserializableValue
+from django_defer.handles import function
 from django_defer.payload_display import display, display_result
 from django_defer.payload_reading import COLLECTIONS
 from django_defer.payload_types import LEAVES_BY_TAG
