@@ -16,6 +16,7 @@ from typing import Any, Final
 from tests.benchmarks import (
     admin,
     bloat,
+    claiming,
     enqueueing,
     latency,
     pruning,
@@ -33,6 +34,7 @@ TOPICS: Final[dict[str, Callable[[Arena], Report]]] = {
     "schedules": schedules.measure,
     "recovery": recovery.measure,
     "bloat": bloat.measure,
+    "claiming": claiming.measure,
     "pruning": pruning.measure,
     "admin": admin.measure,
 }

@@ -18,7 +18,14 @@ from typing import Any, Final
 import django
 from django.db import close_old_connections, transaction
 
-from tests.benchmarks import admin_steps, bloat_steps, functions, pruning_steps, schedule_steps
+from tests.benchmarks import (
+    admin_steps,
+    bloat_steps,
+    claiming_steps,
+    functions,
+    pruning_steps,
+    schedule_steps,
+)
 
 WARM_UPS: Final = 10
 GAP: Final = (0.030, 0.120)  # seconds between two enqueues of an idle system
@@ -121,6 +128,8 @@ def main(arguments: Sequence[str]) -> None:
         "stamps": stamps,
         "calls": calls,
         "statements": bloat_steps.statements,
+        "backlog": claiming_steps.backlog,
+        "claimers": claiming_steps.claimers,
         "fill_old": pruning_steps.fill,
         "prune_beside_claims": pruning_steps.prune_beside_claims,
         "define": schedule_steps.define,
