@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from tests.benchmarks import (
     admin,
+    big_tables,
     bloat,
     claiming,
     enqueueing,
@@ -35,6 +36,7 @@ TOPICS: Final[dict[str, Callable[[Arena], Report]]] = {
     "recovery": recovery.measure,
     "bloat": bloat.measure,
     "claiming": claiming.measure,
+    "big_tables": big_tables.measure,
     "pruning": pruning.measure,
     "admin": admin.measure,
 }

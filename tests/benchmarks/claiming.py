@@ -35,7 +35,7 @@ def measure(arena: Arena) -> Report:
         for labels in LABELS:
             for number in NUMBERS if turn % 2 == 0 else NUMBERS[::-1]:
                 arena.clear(CLAIMED)
-                arena.step(CLAIMED, "backlog", backlog)
+                arena.step(CLAIMED, "waiting", backlog)
                 arena.settle(CLAIMED)
                 one = arena.step(CLAIMED, "claimers", number, labels, seconds)
                 found.setdefault((labels, number), []).append(one)

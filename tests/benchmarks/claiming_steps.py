@@ -18,10 +18,6 @@ USING: Final = "default"
 QUEUE: Final = "default"
 PATIENCE: Final = 120.0  # seconds for the last of them to be ready
 
-# One after the other, as `map` makes them.
-ID: Final = """CAST(lpad(to_hex(CAST(extract(epoch FROM now()) * 1000 AS bigint) - 3600000 + n),
-    12, '0') || '7' || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15) AS uuid)"""
-
 
 @dataclass
 class Found:
@@ -33,15 +29,6 @@ class Found:
     errors: Counter[str] = field(default_factory=Counter)
     began: float = 0.0
     ended: float = 0.0
-
-
-def backlog(rows: int) -> None:
-    """Insert so many queued runs."""
-    from django_defer.states import State
-    from tests.benchmarks.defer import noop
-    from tests.runs import fill
-
-    fill(State.QUEUED, rows, id=ID, function=f"'{noop.key}'", priority="0", run_after="now()")
 
 
 def claimers(number: int, labels: int, seconds: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from django.db import close_old_connections, transaction
 
 from tests.benchmarks import (
     admin_steps,
+    big_tables_steps,
     bloat_steps,
     claiming_steps,
     functions,
@@ -128,8 +129,11 @@ def main(arguments: Sequence[str]) -> None:
         "stamps": stamps,
         "calls": calls,
         "statements": bloat_steps.statements,
-        "backlog": claiming_steps.backlog,
         "claimers": claiming_steps.claimers,
+        "finished": big_tables_steps.finished,
+        "waiting": big_tables_steps.waiting,
+        "in_front": big_tables_steps.in_front,
+        "hot_statements": big_tables_steps.hot_statements,
         "fill_old": pruning_steps.fill,
         "prune_beside_claims": pruning_steps.prune_beside_claims,
         "define": schedule_steps.define,
