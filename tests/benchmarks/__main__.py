@@ -22,6 +22,7 @@ from tests.benchmarks import (
     latency,
     pruning,
     recovery,
+    scaling,
     schedules,
     throughput,
 )
@@ -37,6 +38,7 @@ TOPICS: Final[dict[str, Callable[[Arena], Report]]] = {
     "bloat": bloat.measure,
     "claiming": claiming.measure,
     "big_tables": big_tables.measure,
+    "scaling": scaling.measure,
     "pruning": pruning.measure,
     "admin": admin.measure,
 }

@@ -25,6 +25,7 @@ from tests.benchmarks import (
     claiming_steps,
     functions,
     pruning_steps,
+    scaling_steps,
     schedule_steps,
 )
 
@@ -134,6 +135,8 @@ def main(arguments: Sequence[str]) -> None:
         "waiting": big_tables_steps.waiting,
         "in_front": big_tables_steps.in_front,
         "hot_statements": big_tables_steps.hot_statements,
+        "naps": scaling_steps.naps,
+        "mixed": scaling_steps.mixed,
         "fill_old": pruning_steps.fill,
         "prune_beside_claims": pruning_steps.prune_beside_claims,
         "define": schedule_steps.define,
