@@ -1,13 +1,14 @@
 """Whether a claim, a start and a finish take longer where millions of other runs are.
 
 Three tables: a small one that holds nothing but what waits, one with millions of runs that ended
-and many that wait, and the same with many scheduled and parked ones before these. The big ones are
-measured in turns with the small one, which is made anew each time.
+and many that wait, and the same with many scheduled and parked ones before these. A statement in a
+big one comes just before or after the same in the small one, which is made anew each round.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections import defaultdict
 from dataclasses import replace
 from typing import Final
 
@@ -24,7 +25,7 @@ ROOM: Final = 20 * 2**30  # bytes of disk that must be free for that: it takes h
 TIMES: Final = 200
 MOST: Final = 1.2  # x the small table's, to stay within
 
-Times = list[dict[str, float]]  # of each round
+Times = dict[str, list[float]]  # milliseconds, by statement
 
 
 def measure(arena: Arena) -> Report:
@@ -40,46 +41,44 @@ def measure(arena: Arena) -> Report:
     found[f"and {in_front:,} scheduled and parked before these"] = beside(arena)
     arena.drop(SMALL)
     arena.drop(BIG)
-    names = list(found[next(iter(found))][0][0])
+    (small, _), *_ = found.values()
     report = Report(
         name="big_tables",
         title="On big tables: milliseconds of a statement",
-        columns=["", *(cell for name in names for cell in (name, "x"))],
+        columns=["", *(cell for name in small for cell in (name, "x"))],
         notes=[
-            f"The median of {TIMES} each; x: of the rounds' ratios to the small table. Nothing "
-            "waits for the disk here.",
+            f"The median of {arena.rounds} times {TIMES}; x: the median of the ratios to the same "
+            "in the small table, one just before or after the other. Nothing waits for the disk.",
         ],
         data={"found": found},
     )
     if is_quick and not arena.quick:
         report.notes.append(f"Fewer rows than meant: {ROOM >> 30} GB of disk were not free.")
-    smalls = [small for rounds in found.values() for small in rounds[0]]
-    cells = [(f"{median([one[name] for one in smalls]):.2f}", "1.00") for name in names]
-    report.add(f"{WAITING:,} waiting, nothing else", *(cell for pair in cells for cell in pair))
+    _add(report, f"{WAITING:,} waiting, nothing else", small, small)
     for label, (small, big) in found.items():
-        times = {name: [one[name] for one in big] for name in names}
-        ratios = {name: ratio(times[name], [one[name] for one in small]) for name in names}
-        cells = [(f"{median(times[name]):.2f}", f"{ratios[name]:.2f}") for name in names]
-        report.add(label, *(cell for pair in cells for cell in pair))
+        _add(report, label, small, big)
         report.targets += [
-            Target(f"x the small table's, {name}, {label}", ratios[name], at_most=MOST)
-            for name in names
+            Target(
+                f"x the small table's, {name}, {label}", ratio(big[name], small[name]), at_most=MOST
+            )
+            for name in small
         ]
     return report
 
 
 def beside(arena: Arena) -> tuple[Times, Times]:
-    """Return what the small and the big table take, round by round."""
-    small: Times = []
-    big: Times = []
-    for turn in range(arena.rounds):
+    """Return what each statement takes in the small and in the big table, pair by pair."""
+    small: Times = defaultdict(list)
+    big: Times = defaultdict(list)
+    for _ in range(arena.rounds):
         arena.clear(SMALL)
         arena.step(SMALL, "waiting", WAITING)
-        both = [(SMALL, small), (BIG, big)]
-        for contender, times in both if turn % 2 == 0 else both[::-1]:
+        for contender in (SMALL, BIG):
             _vacuum(arena, contender)
-            found = arena.step(contender, "hot_statements", TIMES)
-            times.append({name: median(values) for name, values in found.items()})
+        both = arena.step(BIG, "hot_statements", arena.database(SMALL), TIMES)
+        for times, found in zip((small, big), both, strict=True):
+            for name, values in found.items():
+                times[name] += values
     return small, big
 
 
@@ -88,6 +87,11 @@ def _vacuum(arena: Arena, contender: Contender) -> None:
     with arena.connection(contender) as connection:
         connection.execute("VACUUM (INDEX_CLEANUP ON, ANALYZE) django_defer_run")
         connection.execute("CHECKPOINT")
+
+
+def _add(report: Report, label: str, small: Times, big: Times) -> None:
+    cells = [f"{median(big[name]):.2f} {ratio(big[name], small[name]):.2f}" for name in small]
+    report.add(label, *" ".join(cells).split())
 
 
 def _has_room(arena: Arena) -> bool:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import time
-from itertools import islice
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
+from uuid import uuid4
 
-from django.db import connection
+from django.db import connections
+
+from tests.benchmarks.contenders import WORKERS
 
 if TYPE_CHECKING:
     from django_defer.claims import Claim
 
 USING: Final = "default"
+SMALL: Final = "small"  # the alias of the other database
 WARM_UPS: Final = 10
 SIZES: Final = (2, 32)  # runs a claim
 AT: Final = "now() - interval '{ago}' + n * interval '1 ms'"
@@ -55,41 +62,66 @@ def _insert(state: str, rows: int, ago: str, **columns: str) -> None:
     fill(State(state), rows, **{"id": uuid7_sql(at), **same, **columns})
 
 
-def hot_statements(count: int) -> dict[str, list[float]]:
+def hot_statements(small: str, count: int) -> list[dict[str, list[float]]]:
     """Return the milliseconds of `count` claims of each size, and of as many starts with finishes.
 
-    Nothing waits for the disk: that takes as long on any table, and would hide the rest.
+    One after the other in the database called `small` and in our own, so that whatever else the
+    machine does meets both. Nothing waits for the disk: that takes as long on any table, and would
+    hide the rest.
     """
-    from django_defer.claims import claim, claim_by_index
-    from tests.benchmarks.defer import noop
-    from tests.runs import new_cluster
-
-    with connection.cursor() as cursor:
-        cursor.execute("SET synchronous_commit = off")
-    claim_by_index(USING)
-    cluster = new_cluster().pk
-    found: dict[str, list[float]] = {}
-    claims: list[Claim] = []
-    for size in SIZES:
-        workers = [f"{n % 2}.1" for n in range(size)]
-        times = found[f"claim of {size}"] = []
-        for _ in range(WARM_UPS + count):
-            began = time.perf_counter()
-            pairs = claim(USING, "default", cluster, workers, [noop.key])
-            times.append((time.perf_counter() - began) * 1000)
-            if len(pairs) != size:
-                raise RuntimeError(f"a claim of {size} got {len(pairs)}")
-            claims += [mine for _, mine in pairs]
-    found["start and finish"] = [_execute(one) for one in islice(claims, WARM_UPS + count)]
-    return {name: times[WARM_UPS:] for name, times in found.items()}
+    connections.databases[SMALL] = {**connections.databases[USING], "NAME": small}
+    both = [_Claimer(SMALL), _Claimer(USING)]
+    actions = [partial(_Claimer.claim, size=size) for size in SIZES] + [partial(_Claimer.execute)]
+    for action in actions:
+        for turn in range(WARM_UPS + count):
+            for one in both if turn % 2 else both[::-1]:
+                action(one)
+    return [{name: times[WARM_UPS:] for name, times in one.found.items()} for one in both]
 
 
-def _execute(claim: Claim) -> float:
-    """Return how many milliseconds it takes to start a run and to finish it."""
-    from django_defer import attempts
+class _Claimer:
+    """Claims, starts and finishes in one database, as pusher and worker do."""
 
-    began = time.perf_counter()
-    started = attempts.start(USING, claim, "0.1")
-    if started is None or not attempts.succeed(USING, started, "1"):
-        raise RuntimeError("the claim was taken away")
-    return (time.perf_counter() - began) * 1000
+    def __init__(self, using: str) -> None:
+        from django_defer.claims import claim_by_index
+        from django_defer.clock import DatabaseNow
+        from django_defer.models import Cluster
+
+        self.using = using
+        self.found: defaultdict[str, list[float]] = defaultdict(list)
+        self.claims: list[Claim] = []
+        with connections[using].cursor() as cursor:
+            cursor.execute("SET synchronous_commit = off")
+        claim_by_index(using)
+        self.cluster = Cluster.objects.using(using).create(
+            id=uuid4(), host="here", pid=1, started_at=DatabaseNow(), beat_at=DatabaseNow()
+        )
+
+    def claim(self, size: int) -> None:
+        """Claim so many runs at once."""
+        from django_defer.claims import claim
+        from tests.benchmarks.defer import noop
+
+        workers = [f"{n % WORKERS}.1" for n in range(size)]
+        with self._timed(f"claim of {size}"):
+            pairs = claim(self.using, "default", self.cluster.pk, workers, [noop.key])
+        if len(pairs) != size:
+            raise RuntimeError(f"a claim of {size} got {len(pairs)}")
+        self.claims += [mine for _, mine in pairs]
+
+    def execute(self) -> None:
+        """Start a run and finish it."""
+        from django_defer import attempts
+
+        claim = self.claims.pop()
+        with self._timed("start and finish"):
+            started = attempts.start(self.using, claim, "0.1")
+            is_mine = started is not None and attempts.succeed(self.using, started, "1")
+        if not is_mine:
+            raise RuntimeError("the claim was taken away")
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.found[what].append((time.perf_counter() - began) * 1000)
