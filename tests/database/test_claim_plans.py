@@ -13,7 +13,15 @@ from django_defer.claims import Claim, claim, claim_by_index
 from django_defer.models import Cluster
 from django_defer.states import State
 from tests import runs
-from tests.runs import DATABASE, NOOP, captured, defer_settings, new_cluster
+from tests.runs import (
+    DATABASE,
+    NOOP,
+    captured,
+    defer_settings,
+    new_cluster,
+    rolled_back,
+    statements,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,12 +58,12 @@ def claimed(
 
 
 def analysed(cluster: Cluster, count: int, beyond: Place | None = None) -> dict[str, Any]:
-    """Claim, then do so once more as PostgreSQL explains it; return the plan that it executed."""
-    with defer_settings(PREPARE_STATEMENTS=False), captured() as queries:
+    """Return the plan that PostgreSQL executed for a claim, which is undone."""
+    with rolled_back(), defer_settings(PREPARE_STATEMENTS=False), captured() as queries:
         assert len(claimed(cluster, count, beyond=beyond)) == count
-    (query,) = queries.captured_queries
-    with runs.database().cursor() as cursor:
-        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query['sql']}")
+    (sql,) = statements(queries, besides=("SAVEPOINT", "ROLLBACK", "RELEASE"))
+    with rolled_back(), runs.database().cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}")
         plan: dict[str, Any] = cursor.fetchone()[0][0]["Plan"]
     return plan
 
@@ -71,7 +79,7 @@ def pages(node: dict[str, Any]) -> int:
 def assert_reads_only_what_it_takes(plan: dict[str, Any], count: int) -> None:
     scans = [node for node in nodes(plan) if node.get("Relation Name") == TABLE]
     scans = [node for node in scans if "Scan" in node["Node Type"]]
-    assert {node["Index Name"] for node in scans} == {"defer_run_due", "django_defer_run_pkey"}
+    assert {node.get("Index Name") for node in scans} == {"defer_run_due", "django_defer_run_pkey"}
     for node in scans:
         assert node["Actual Rows"] * node["Actual Loops"] == count, node
         assert not node.get("Rows Removed by Filter"), node
@@ -84,19 +92,13 @@ def assert_reads_only_what_it_takes(plan: dict[str, Any], count: int) -> None:
 
 
 def test_a_claim_reads_as_many_rows_as_it_takes(cluster: Cluster) -> None:
-    for count in SIZES:
-        assert_reads_only_what_it_takes(analysed(cluster, count), count)
-
-
-def test_so_does_one_that_goes_on_from_the_last(cluster: Cluster) -> None:
-    last = claimed(cluster, 10)[-1][1].place
-    assert last
-    for count in SIZES:
-        assert_reads_only_what_it_takes(analysed(cluster, count, last), count)
-
-
-def test_so_does_one_that_takes_the_pushers_way(cluster: Cluster) -> None:
-    claim_by_index(DATABASE)
+    with rolled_back():
+        place = claimed(cluster, 10)[-1][1].place
+    assert place
+    for beyond in (None, place):
+        for count in SIZES:
+            assert_reads_only_what_it_takes(analysed(cluster, count, beyond), count)
+    claim_by_index(DATABASE)  # as a pusher's session does
     for count in SIZES:
         assert_reads_only_what_it_takes(analysed(cluster, count), count)
 
@@ -120,21 +122,18 @@ def _counters() -> dict[str, int]:
     return {"sequential": sequential, "by index": by_index}
 
 
-def test_a_prepared_claim_reads_no_more_when_it_is_repeated(cluster: Cluster) -> None:
+def test_prepared_claims_and_their_attempts_read_no_more(cluster: Cluster) -> None:
     claim_by_index(DATABASE)
     for count in SIZES:
         for _ in range(10):  # from the sixth on a plan for any values may be kept
             with rows_read() as read:
-                assert len(claimed(cluster, count)) == count
+                (_, mine), *others = claimed(cluster, count)
+            assert len(others) == count - 1
             # Beside what waits and its key: the new versions of what was claimed just before.
             assert read["sequential"] == 0
             assert read["by index"] <= 2 * count + 10
-
-
-def test_an_attempt_reads_its_own_row(cluster: Cluster) -> None:
-    for _, mine in claimed(cluster, 10):
-        with rows_read() as read:
-            started = attempts.start(DATABASE, mine, "0.1")
-            assert started
-            assert attempts.succeed(DATABASE, started, "1")
-        assert read == {"sequential": 0, "by index": 2}
+            with rows_read() as read:
+                started = attempts.start(DATABASE, mine, "0.1")
+                assert started
+                assert attempts.succeed(DATABASE, started, "1")
+            assert read == {"sequential": 0, "by index": 2}
