@@ -42,7 +42,7 @@ class Contender:
     q_cluster: dict[str, Any] = field(default_factory=dict)
     apps: tuple[str, ...] = ()  # besides those of all
     defer: dict[str, Any] = field(default_factory=dict)  # the setting DEFER
-    workers: int = WORKERS  # of django-defer, a process that starts them
+    workers: int = WORKERS  # of a django-defer; django-q2 reads its number from q_cluster
 
     @property
     def command(self) -> list[str]:
@@ -84,9 +84,9 @@ class Contender:
             "DEFER_BENCH_KIND": self.kind,
             "DEFER_BENCH_APPS": json.dumps(self.apps),
             "DEFER_BENCH_DATABASE": database,
+            "DEFER_BENCH_DEFER": json.dumps(self.defer),
             "DEFER_BENCH_CONNECTION": json.dumps(self.connection),
             "DEFER_BENCH_Q_CLUSTER": json.dumps(self.q_cluster),
-            "DEFER_BENCH_DEFER": json.dumps(self.defer),
             STAMPS: stamps,
         }
 

@@ -24,7 +24,7 @@ SHORT: Final = replace(DEFER, name="short")
 MIXED: Final = (replace(DEFER, name="mixed"),)
 CLUSTERS: Final = (1, 2, 4, 8)
 RUNS: Final = 1000
-QUICK_RUNS: Final = 200
+QUICK_RUNS: Final = 320  # each of 32 workers gets as many
 LONG_MS: Final = 50
 SHORT_MS: Final = 10
 MIXED_RUNS: Final = 2000
@@ -39,6 +39,12 @@ SECONDS: Final = (
     "SELECT extract(epoch FROM max(finished_at) - min(started_at))::float8 FROM django_defer_run"
 )
 SEEN: Final = "SELECT count(DISTINCT (cluster, worker)) FROM django_defer_run"
+BETWEEN: Final = """
+SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM started_at - ended) * 1000)
+FROM (SELECT started_at, lag(finished_at) OVER (PARTITION BY cluster, worker ORDER BY started_at)
+          AS ended FROM django_defer_run) AS run
+WHERE ended IS NOT NULL
+"""
 WAITS: Final = """
 SELECT extract(epoch FROM started_at - enqueued_at)::float8,
     extract(epoch FROM started_at - claimed_at)::float8 * 1000
@@ -52,6 +58,7 @@ class FanOut:
 
     seconds: float
     idle: float
+    between: float  # milliseconds from the end of a worker's run to the start of its next, median
     waits: list[float]  # seconds from being enqueued to the start
     in_hand: list[float]  # milliseconds from being claimed to it
 
@@ -73,15 +80,26 @@ def measure(arena: Arena) -> Report:
         name="scaling",
         title=f"A fan-out of {runs:,} runs that sleep: seconds from the first start to the last "
         "finish",
-        columns=["", "clusters", "workers", "seconds", "linear", "x linear", "CPU idle"],
+        columns=[
+            "",
+            "clusters",
+            "workers",
+            "seconds",
+            "linear",
+            "x linear",
+            "ms between",
+            "CPU idle",
+        ],
         notes=[
             "linear: the sleep of all runs divided by the workers; x linear: linear / seconds.",
+            "ms between: from the end of a worker's run to the start of its next one, the median.",
             "CPU idle: of all cores meanwhile, other processes of the machine included.",
         ],
         data={
             "found": [
                 {"name": name, "clusters": clusters, "seconds": [one.seconds for one in rounds]}
                 | {"idle": [one.idle for one in rounds]}
+                | {"between": [one.between for one in rounds]}
                 for (name, clusters), rounds in found.items()
             ]
         },
@@ -123,10 +141,12 @@ def fan_out(
         if failed := count(connection, contender.failed):
             raise RuntimeError(f"{failed} of {runs} runs did not succeed")
         ((seconds,),) = connection.execute(SECONDS).fetchall()
+        ((between,),) = connection.execute(BETWEEN).fetchall()
         waits = connection.execute(WAITS.format(slow=milliseconds)).fetchall()
     return FanOut(
         seconds=float(seconds),
         idle=idle / everything,
+        between=float(between),
         waits=[row[0] for row in waits],
         in_hand=[row[1] for row in waits],
     )
@@ -146,6 +166,7 @@ def _add(
         f"{median(seconds):.2f}",
         f"{linear:.2f}",
         f"{share:.2f}",
+        f"{median([one.between for one in rounds]):.1f}",
         f"{median([one.idle for one in rounds]):.0%}",
     )
     return share
