@@ -43,8 +43,9 @@ class ChunkSizes:
         )
 
     def size(self, waiting: Sequence[str], idle: int, fleet: int) -> int:
-        """Return how many claims each of the idle workers gets.
+        """Return how many claims each of the idle workers gets: 1, 2, 4…
 
+        A statement that claims so many is prepared once; few sizes make few of them.
         `waiting`: the functions of the runs that are first in line, in order. `fleet`: how many
         workers there are in all clusters, idle or not.
         """
@@ -54,8 +55,8 @@ class ChunkSizes:
             row = waiting[(size - 1) * idle : size * idle]
             expected += max(map(self._expected, row)) + OWN_SHARE
             if expected > BUDGET:
-                return max(1, size - 1)
-        return max(1, fair)
+                return _power_of_two(size - 1)
+        return _power_of_two(fair)
 
     def _expected(self, key: str) -> float:
         """Return how long it takes; for ever where that is unknown, or it must be alone."""
@@ -63,3 +64,8 @@ class ChunkSizes:
         if function is None or function.options.atomic or not function.options.rerun_if_lost:
             return math.inf
         return self._seconds.get(key, math.inf)
+
+
+def _power_of_two(size: int) -> int:
+    """Return the highest one that is not above `size`, or 1."""
+    return 1 << max(size.bit_length() - 1, 0)

@@ -8,6 +8,7 @@ on looks from the very front, which find retries, higher priorities and late com
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from django_defer.claims import Claim, claim, waiting_functions
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
     from django_defer.claims import Place
 
-QUICK: Final = 0.01  # seconds; a claim from the front that takes longer is not made each time
+QUICK: Final = 0.002  # seconds; a claim from the front that takes longer is not made each time,
+SLOWER: Final = 2  # unless one that goes on from the last takes half as long: then the disk is slow
 LONGEST: Final = 2.0  # seconds between two such claims, however long one takes
 
 
@@ -33,6 +35,7 @@ class Front:
         self._last: Place | None = None
         self._has_more = False  # the last look from the front came back full
         self._is_behind = False  # the last claim was not from the front
+        self._usual = 0.0  # seconds that the last such claim took
 
     def look(self, most: int) -> list[str]:
         """Return the functions of the runs that would be claimed first, `most` at most."""
@@ -42,11 +45,15 @@ class Front:
     def claim(self, workers: Sequence[str]) -> list[tuple[str, Claim]]:
         """Claim a run for each of these, as far as there are any."""
         if self._last is not None and not self._pace.is_due:
+            began = time.monotonic()
             pairs = claim(*self._parts, workers, self._keys, beyond=self._last)
+            self._usual = time.monotonic() - began
             if pairs or not self._has_more:
                 self._is_behind = True
                 return self._noted(pairs)
-        pairs = self._pace.timed(lambda: claim(*self._parts, workers, self._keys))
+        pairs = self._pace.timed(
+            lambda: claim(*self._parts, workers, self._keys), usual=SLOWER * self._usual
+        )
         self._has_more, self._is_behind = len(pairs) == len(workers), False
         return self._noted(pairs)
 

@@ -33,12 +33,15 @@ class Pace:
         """Whether it may be done now."""
         return self.seconds_until_due() <= 0
 
-    def timed(self, action: Callable[[], T]) -> T:
-        """Do it, and note when it may be done again."""
+    def timed(self, action: Callable[[], T], *, usual: float = 0.0) -> T:
+        """Do it, and note when it may be done again.
+
+        It is quick, too, if it takes no longer than `usual` seconds.
+        """
         began = time.monotonic()
         try:
             return action()
         finally:
             took = time.monotonic() - began
             rest = min(REST * took, self._longest)
-            self._next_at = time.monotonic() + rest if took > self._quick else 0.0
+            self._next_at = time.monotonic() + rest if took > max(self._quick, usual) else 0.0

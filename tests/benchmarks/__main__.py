@@ -15,11 +15,14 @@ from typing import Any, Final
 
 from tests.benchmarks import (
     admin,
+    big_tables,
     bloat,
+    claiming,
     enqueueing,
     latency,
     pruning,
     recovery,
+    scaling,
     schedules,
     throughput,
 )
@@ -33,6 +36,9 @@ TOPICS: Final[dict[str, Callable[[Arena], Report]]] = {
     "schedules": schedules.measure,
     "recovery": recovery.measure,
     "bloat": bloat.measure,
+    "claiming": claiming.measure,
+    "big_tables": big_tables.measure,
+    "scaling": scaling.measure,
     "pruning": pruning.measure,
     "admin": admin.measure,
 }

@@ -103,6 +103,10 @@ class Arena:
             tables = sql.SQL(", ").join(map(sql.Identifier, contender.tables))
             connection.execute(sql.SQL("TRUNCATE {}").format(tables))
 
+    def drop(self, contender: Contender) -> None:
+        """Drop its database now: it is big, and of no use to the others."""
+        self._execute_named("DROP DATABASE {} WITH (FORCE)", self.databases.pop(contender.name))
+
     def settle(self, contender: Contender) -> None:
         """Let nobody pay for another's writes: fresh statistics, and a checkpoint now."""
         with self.connection(contender) as connection:

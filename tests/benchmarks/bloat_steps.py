@@ -25,6 +25,7 @@ def statements() -> dict[str, float]:
     from django_defer import attempts
     from django_defer.attempt_facts import Success
     from django_defer.claims import Claim, claim, claim_by_index, waiting_queues
+    from django_defer.fronts import Front
     from django_defer.membership import Membership
     from django_defer.models import Run
     from django_defer.reap import reap
@@ -50,6 +51,9 @@ def statements() -> dict[str, float]:
         member.join()
         claim_by_index(USING)
         found = {"claim": _median(partial(claim, USING, "default", member.id, ["0.1"], [function]))}
+        front = Front(USING, "default", member.id, [function])
+        front.claim(["0.1"])  # from the very front
+        found["next claim"] = _median(partial(front.claim, ["0.1"]))
         _use_all_ways()
         mine = Claim(some, UUID(int=1), 1)
         Run.objects.filter(pk=some).update(state="claimed", claim_id=mine.claim_id, cluster=former)

@@ -15,6 +15,12 @@ def noop(value: object = None) -> object:
 
 
 @defer
+def nap(seconds: float) -> None:
+    """Wait for as long as this."""
+    functions.nap(seconds)
+
+
+@defer
 def stamp(number: int) -> None:
     """Write down when this began."""
     functions.stamp(number)

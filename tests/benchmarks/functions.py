@@ -18,6 +18,12 @@ def noop(value: object = None) -> object:
     return value
 
 
+def nap(seconds: float) -> None:
+    """Wait for as long as this, as a function that calls another service does."""
+    if seconds:
+        time.sleep(seconds)
+
+
 def stamp(number: int) -> None:
     """Write down when this began. One append a run, so that processes don't mix their bytes."""
     data = STAMP.pack(number, time.time())

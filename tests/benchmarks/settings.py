@@ -35,5 +35,6 @@ DATABASES = {
         **server_from_environment(),
     }
 }
+DEFER = json.loads(os.environ["DEFER_BENCH_DEFER"])
 if KIND == "django_q":
     Q_CLUSTER = json.loads(os.environ["DEFER_BENCH_Q_CLUSTER"])

@@ -20,10 +20,13 @@ from django.db import close_old_connections, transaction
 
 from tests.benchmarks import (
     admin_steps,
+    big_tables_steps,
     bloat_steps,
+    claiming_steps,
     enqueueing_steps,
     functions,
     pruning_steps,
+    scaling_steps,
     schedule_steps,
 )
 
@@ -131,6 +134,13 @@ def main(arguments: Sequence[str]) -> None:
         "stamps": stamps,
         "calls": calls,
         "statements": bloat_steps.statements,
+        "claimers": claiming_steps.claimers,
+        "finished": big_tables_steps.finished,
+        "waiting": big_tables_steps.waiting,
+        "in_front": big_tables_steps.in_front,
+        "hot_statements": big_tables_steps.hot_statements,
+        "naps": scaling_steps.naps,
+        "mixed": scaling_steps.mixed,
         "fill_old": pruning_steps.fill,
         "prune_beside_claims": pruning_steps.prune_beside_claims,
         "define": schedule_steps.define,

@@ -396,7 +396,7 @@ def test_the_order_holds_across_the_chunks_of_several_workers() -> None:
     assert [claim[0] for claim in got[1]] == wanted[1::2]
 
 
-@pytest.mark.parametrize(("waiting", "fleet", "got"), [(3, 2, 1), (4, 2, 2), (30, 10, 3)])
+@pytest.mark.parametrize(("waiting", "fleet", "got"), [(3, 2, 1), (4, 2, 2), (40, 10, 4)])
 def test_no_worker_gets_more_than_its_share_among_those_of_all_clusters(
     waiting: int, fleet: int, got: int
 ) -> None:

@@ -32,14 +32,23 @@ def test_quick_functions_come_in_chunks() -> None:
 
 
 def test_a_chunk_is_expected_to_fit_into_the_budget() -> None:
-    assert sizes(noop=BUDGET / 5.5 - OWN_SHARE).size(MANY, 2, 2) == 5
+    assert sizes(noop=BUDGET / 4.5 - OWN_SHARE).size(MANY, 2, 2) == 4
+    assert sizes(noop=BUDGET / 3.5 - OWN_SHARE).size(MANY, 2, 2) == 2
     assert sizes(noop=BUDGET * 0.9).size(MANY, 2, 2) == 1
     assert sizes(noop=BUDGET * 10).size(MANY, 2, 2) == 1
 
 
 @pytest.mark.parametrize(
     ("waiting", "idle", "fleet", "size"),
-    [(0, 1, 1, 1), (1, 1, 1, 1), (2, 2, 2, 1), (3, 2, 2, 1), (4, 2, 2, 2), (20, 1, 10, 2)],
+    [
+        (0, 1, 1, 1),
+        (1, 1, 1, 1),
+        (2, 2, 2, 1),
+        (3, 2, 2, 1),
+        (4, 2, 2, 2),
+        (7, 2, 2, 2),
+        (40, 1, 10, 4),
+    ],
 )
 def test_it_is_no_more_than_a_fair_share_of_what_waits(
     waiting: int, idle: int, fleet: int, size: int
@@ -95,8 +104,8 @@ def test_one_that_becomes_slow_comes_alone_at_once_and_in_chunks_again_later() -
 
 def test_a_chunk_teaches_what_one_run_takes() -> None:
     learned = ChunkSizes(32)
-    learned.learn([NOOP] * 10, 10 * (BUDGET / 9.5 - OWN_SHARE))
-    assert learned.size(MANY, 2, 2) == 9
+    learned.learn([NOOP] * 10, 10 * (BUDGET / 8.5 - OWN_SHARE))
+    assert learned.size(MANY, 2, 2) == 8
 
 
 def test_they_can_be_turned_off() -> None:
