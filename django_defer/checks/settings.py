@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.conf import settings
 from django.core import checks
 
+from django_defer.board import MOST_CLAIMS
 from django_defer.conf import DEFAULTS, unknown_keys
 from django_defer.durations import parse_duration
 from django_defer.exceptions import InvalidDuration
@@ -148,6 +149,11 @@ def _token(value: Any) -> str | None:
     return "16 or more letters, digits or signs without spaces, or None for no token"
 
 
+def _chunk_size(value: Any) -> str | None:
+    good = type(value) is int and 1 <= value <= MOST_CLAIMS
+    return None if good else f"a whole number from 1 to {MOST_CLAIMS}"
+
+
 def _database(value: Any) -> str | None:
     if isinstance(value, str) and value in settings.DATABASES:
         return None
@@ -169,6 +175,7 @@ READERS: Final[dict[str, Reader]] = {
     "LEASE": _positive_duration,
     "PREPARE_STATEMENTS": _flag,
     "MAX_RUNS_PER_WORKER": _whole,
+    "CHUNK_SIZE": _chunk_size,
     "KEEP_SUCCEEDED": _duration_or_none,
     "KEEP_FAILED": _duration_or_none,
     "KEEP_LAST": _count,

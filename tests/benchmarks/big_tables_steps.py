@@ -112,11 +112,14 @@ class _Claimer:
     def execute(self) -> None:
         """Start a run and finish it."""
         from django_defer import attempts
+        from django_defer.attempt_facts import Success
 
         claim = self.claims.pop()
         with self._timed("start and finish"):
             started = attempts.start(self.using, claim, "0.1")
-            is_mine = started is not None and attempts.succeed(self.using, started, "1")
+            is_mine = started is not None and attempts.succeed(
+                self.using, Success(started, "1", 0.0)
+            )
         if not is_mine:
             raise RuntimeError("the claim was taken away")
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from django_defer import attempts
+from django_defer.attempt_facts import Success
 from django_defer.claims import Claim, claim, claim_by_index
 from django_defer.models import Cluster
 from django_defer.states import State
@@ -135,5 +136,5 @@ def test_prepared_claims_and_their_attempts_read_no_more(cluster: Cluster) -> No
             with rows_read() as read:
                 started = attempts.start(DATABASE, mine, "0.1")
                 assert started
-                assert attempts.succeed(DATABASE, started, "1")
+                assert attempts.succeed(DATABASE, Success(started, "1", 0.0))
             assert read == {"sequential": 0, "by index": 2}
