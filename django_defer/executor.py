@@ -106,8 +106,8 @@ class Executor:
         self.ended += 1
         if self.inbox is not None:
             self.inbox.spent += time.monotonic() - began
-            if self.ended >= int(conf.max_runs_per_worker):
-                self.inbox.leaving = True  # the supervisor replaces this process by a fresh one
+            # The supervisor replaces a process that leaves by a fresh one.
+            self.inbox.leaving = self.ended >= int(conf.max_runs_per_worker)
 
     def attempt(self, started: Started) -> None:
         """Call the function and record how it went."""

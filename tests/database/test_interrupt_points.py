@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_defer import RunAborted, TimeLimitExceeded, attempts
+from django_defer import RunAborted, TimeLimitExceeded, attempts, endings
 from django_defer import executor as executor_module
 from django_defer.board import Board
+from django_defer.chunk_writes import ChunkWrites
 from django_defer.connections import Freshness
 from django_defer.executor import Executor
 from django_defer.interrupts import Interrupts
@@ -73,14 +74,15 @@ POINTS: dict[str, tuple[Any, str]] = {
     "the arguments are read": (executor_module, "read_call"),
     "the timer is set": (signal, "setitimer"),
     "the result is stored": (executor_module, "write_result"),
-    "the finish": (attempts, "succeed"),
+    "the finish": (ChunkWrites, "finish"),
+    "the finish of an atomic one": (attempts, "succeed"),
     "a failure is described": (executor_module, "describe"),
-    "a failure is written": (attempts, "fail"),
+    "a failure is written": (endings, "fail"),
     "leftovers are removed": (executor_module, "clean_up_after_user_code"),
     "it is told": (executor_module, "tell"),
     "the next slot's run may begin": (Executor, "let_next_slot_begin"),
 }
-ONLY_IF_IT_RETURNS = {"the result is stored", "the finish"}
+ONLY_IF_IT_RETURNS = {"the result is stored"}
 ONLY_IF_IT_FAILS = {"a failure is described", "a failure is written"}
 
 
@@ -134,7 +136,10 @@ def test_signals_outside_of_the_function_change_nothing(
     else:
         assert (run.state, run.result) == (State.SUCCEEDED, "done")
     point = request.node.callspec.params["injected"]
-    assert bool(injected) == (point not in (ONLY_IF_IT_RETURNS if fails else ONLY_IF_IT_FAILS))
+    if point == "the finish of an atomic one":
+        assert bool(injected) == (atomic and not fails)
+    else:
+        assert bool(injected) == (point not in (ONLY_IF_IT_RETURNS if fails else ONLY_IF_IT_FAILS))
 
 
 def test_signals_while_it_reads_its_queue_change_nothing(
