@@ -217,7 +217,8 @@ class Executor:
         retry_in = delay_before_retry(function, started, error)
         state = self.persist(
             lambda: (
-                endings.fail(self.using, started, failure, retry_in) or self.state_written(started)
+                endings.fail(self.using, started, failure, retry_in)
+                or attempts.state_written(self.using, started.claim)
             )
         )
         if state is None:
@@ -262,13 +263,9 @@ class Executor:
         """Undo what the function may have left on the connections."""
         clean_up_after_user_code()
 
-    def state_written(self, started: Started) -> State | None:
-        """Return the state that an earlier try of the same write, which went through, led to."""
-        return attempts.state_written(self.using, started.claim)
-
     def was_written(self, started: Started, state: State) -> bool:
         """Say whether an earlier try of the same write went through after all."""
-        return self.state_written(started) == state
+        return attempts.state_written(self.using, started.claim) == state
 
     def is_to_leave_the_rest(self) -> bool:
         """Say whether what is not begun yet is to be left: it goes back to the queue."""
