@@ -17,10 +17,13 @@ from tests.benchmarks import (
     admin,
     bloat,
     enqueueing,
+    idling,
     latency,
+    memory,
     pruning,
     recovery,
     schedules,
+    startup,
     throughput,
 )
 from tests.benchmarks.arena import Arena, durable_commit_ms
@@ -35,6 +38,9 @@ TOPICS: Final[dict[str, Callable[[Arena], Report]]] = {
     "bloat": bloat.measure,
     "pruning": pruning.measure,
     "admin": admin.measure,
+    "idling": idling.measure,
+    "startup": startup.measure,
+    "memory": memory.measure,
 }
 
 

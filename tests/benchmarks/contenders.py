@@ -36,17 +36,19 @@ class Contender:
 
     name: str
     label: str
-    kind: str  # the app: django_defer or django_q
+    kind: str  # the app: django_defer or django_q; "" for a project that has neither
     rows: int
     connection: dict[str, Any] = field(default_factory=dict)
     q_cluster: dict[str, Any] = field(default_factory=dict)
     apps: tuple[str, ...] = ()  # besides those of all
+    defer: dict[str, Any] = field(default_factory=dict)  # the setting DEFER
+    workers: int = WORKERS  # of a django-defer; django-q2 reads its number from q_cluster
 
     @property
     def command(self) -> list[str]:
         """The arguments of manage.py that start its workers."""
         if self.kind == "django_defer":
-            return ["defer_worker", "--workers", str(WORKERS)]
+            return ["defer_worker", "--workers", str(self.workers)]
         return ["qcluster"]
 
     @property
@@ -82,6 +84,7 @@ class Contender:
             "DEFER_BENCH_KIND": self.kind,
             "DEFER_BENCH_APPS": json.dumps(self.apps),
             "DEFER_BENCH_DATABASE": database,
+            "DEFER_BENCH_DEFER": json.dumps(self.defer),
             "DEFER_BENCH_CONNECTION": json.dumps(self.connection),
             "DEFER_BENCH_Q_CLUSTER": json.dumps(self.q_cluster),
             STAMPS: stamps,

@@ -21,7 +21,7 @@ KIND = os.environ["DEFER_BENCH_KIND"]
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
-    KIND,
+    *([KIND] if KIND else []),
     "tests.benchmarks",
     *json.loads(os.environ["DEFER_BENCH_APPS"]),
 ]
@@ -35,5 +35,6 @@ DATABASES = {
         **server_from_environment(),
     }
 }
+DEFER = json.loads(os.environ["DEFER_BENCH_DEFER"])
 if KIND == "django_q":
     Q_CLUSTER = json.loads(os.environ["DEFER_BENCH_Q_CLUSTER"])
