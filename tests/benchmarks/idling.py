@@ -43,7 +43,9 @@ WITHIN: Final = 120.0
 GAP: Final = 1.0  # seconds between two enqueues
 CLAIM: Final = b"WITH picked AS"  # how the statement begins
 
-CONNECTIONS: Final = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+CONNECTIONS: Final = (  # autovacuum's processes are no clients
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'"
+)
 TRANSACTIONS: Final = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = %s"
 
 
