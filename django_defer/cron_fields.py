@@ -16,8 +16,6 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from croniter import CroniterError, croniter
-
 from django_defer.exceptions import InvalidCronExpression
 
 if TYPE_CHECKING:
@@ -210,6 +208,8 @@ def _wrong_count(expression: str, count: int) -> str:
 
 def _expand(expression: str, index: int, text: str, key: str) -> set[int | str | Nth]:
     """Return the values of one field: numbers, "l" (last day), pairs such as (1, 2) for MON#2."""
+    from croniter import CroniterError  # by those alone who have a cron expression to read
+
     rewritten = _rewritten(index, text)
     groups, seed = [rewritten], key if "h" in rewritten else ""  # without H, all keys share
     if index == WEEKDAY and "," in rewritten:
@@ -230,6 +230,8 @@ def _expand(expression: str, index: int, text: str, key: str) -> set[int | str |
 
 @lru_cache(maxsize=4096)
 def _expand_group(index: int, text: str, key: str) -> frozenset[int | str | Nth]:
+    from croniter import croniter
+
     fields = ["*"] * 5
     fields[index] = text
     expanded, nth_weekdays = croniter.expand(" ".join(fields), hash_id=key.encode())

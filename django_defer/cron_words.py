@@ -11,8 +11,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from cron_descriptor import DescriptionTypeEnum, ExpressionDescriptor, Options
-
 from django_defer.cron_fields import WEEKDAYS
 from django_defer.cron_meaning import runs
 
@@ -49,7 +47,7 @@ def _times(minutes: Sequence[int], hours: Sequence[int]) -> str:
     if not single and len(hours) < 24:
         hour_text = ",".join(f"{first}-{last}" for first, last in runs(hours))
     text = f"{_pattern(minutes, 60)} {hour_text} * * *"
-    return _library_words(text, DescriptionTypeEnum.TIMEOFDAY).removesuffix(", every hour")
+    return _library_words(text, "TIMEOFDAY").removesuffix(", every hour")
 
 
 def _days(fields: CronFields) -> str:
@@ -63,15 +61,13 @@ def _days(fields: CronFields) -> str:
 def _days_of_month(fields: CronFields) -> str:
     if fields.nearest_workday is not None:
         text = "LW" if fields.nearest_workday == 31 else f"{fields.nearest_workday}W"
-        return _library_words(f"0 0 {text} * *", DescriptionTypeEnum.DAYOFMONTH)
+        return _library_words(f"0 0 {text} * *", "DAYOFMONTH")
     numbers = sorted(day for day in fields.days if isinstance(day, int))
     if len(numbers) == 31:
         return ""
     texts = [",".join(_ranges(numbers))] if numbers else []
     texts += ["L"] if "l" in fields.days else []
-    return " or ".join(
-        _library_words(f"0 0 {text} * *", DescriptionTypeEnum.DAYOFMONTH) for text in texts
-    )
+    return " or ".join(_library_words(f"0 0 {text} * *", "DAYOFMONTH") for text in texts)
 
 
 def _days_of_week(fields: CronFields) -> str:
@@ -90,11 +86,14 @@ def _months(months: Sequence[int]) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _library_words(expression: str, part: DescriptionTypeEnum) -> str:
+def _library_words(expression: str, part: str) -> str:
+    # Imported when something is described: a web process may never do so.
+    from cron_descriptor import DescriptionTypeEnum, ExpressionDescriptor, Options
+
     # Everything that it would take from the environment is given.
     options = Options(locale_code="en_US", use_24hour_time_format=True)
-    words: str = ExpressionDescriptor(expression, options).get_description(part)
-    words = words.removeprefix(", ")
+    descriptor = ExpressionDescriptor(expression, options)
+    words: str = descriptor.get_description(DescriptionTypeEnum[part]).removeprefix(", ")
     return words[:1].lower() + words[1:]
 
 

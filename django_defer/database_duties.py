@@ -20,6 +20,7 @@ from django.db.backends.signals import connection_created
 
 from django_defer.attempt_facts import Failure
 from django_defer.board import Board
+from django_defer.chores import Chores, find_chores
 from django_defer.clock import DatabaseNow
 from django_defer.conf import conf
 from django_defer.connections import UNREACHABLE, drop, is_busy
@@ -42,6 +43,7 @@ logger = logging.getLogger(__name__)
 STATEMENT_TIMEOUT: Final = 5000  # milliseconds, for the supervisor's own statements
 DRAIN_ROUND: Final = 0.1  # seconds
 STRANDED_AFTER: Final = timedelta(seconds=2)  # a claim reaches its worker within milliseconds
+STRANDED_LOOK: Final = 1.5  # seconds between two looks for such claims: they are rare
 QUICK: Final = 0.01  # seconds; a look that takes longer is not taken each round
 RETRY_ROUND: Final = 0.25  # seconds until the next try while the database is away
 
@@ -57,15 +59,14 @@ class DatabaseDuties:
         self.is_drained = False
         self.to_abort: frozenset[UUID] = frozenset()  # claims
         self.was_declared_dead = False
-        self._next_at = 0.0  # monotonic
+        self._next_at = self._looked_at = 0.0  # monotonic
         self._last_beat = 0.0
-        self._looked_at = 0.0  # monotonic
         self._reap_at = math.inf  # monotonic
         self._has_ticked = False
         self.is_away = False
         self._dead_workers: list[tuple[str, Failure]] = []
         self._release = False
-        self._stranded_pace = Pace(quick=QUICK)
+        self._stranded_pace = Pace(quick=QUICK, shortest=STRANDED_LOOK)
         self.logs = LogWriter(self.using)
         self._pruner = Pruner(self.using, membership.is_to_prune)
 
@@ -89,8 +90,7 @@ class DatabaseDuties:
         self._dead_workers.clear()  # others have taken back what a former self held
         self._release = False
         self._last_beat = time.monotonic()
-        self._guarded(lambda: self._reap(look(self.using).now))  # the lease is watched from now
-        self._guarded(self._sort_parked)
+        self._guarded(self._do_chores)  # the lease of others is watched from now
         return True
 
     def seconds_until_next(self) -> float:
@@ -160,7 +160,7 @@ class DatabaseDuties:
             self._reap(look(self.using).now)
         self._release_stranded()
         self._find_aborts()
-        if ticked or beaten:
+        if ticked or (beaten and self._news):
             seen = self._look()
         pause = seen.seconds_until_next(slots=slots)
         if not moved:  # what is due is in somebody else's open transaction: don't spin
@@ -201,24 +201,30 @@ class DatabaseDuties:
             self.was_declared_dead = True
             return True
         self._last_beat = since
-        now = look(self.using).now
-        self.membership.sync_again(now)
-        self._reap(now)
-        freed = resume_overdue(self.using, now) + end_waits(self.using)
-        self._news = self._news or bool(freed)
-        self._sort_parked()
+        self._do_chores()
         return True
 
-    def _reap(self, now: datetime) -> None:
+    def _do_chores(self) -> None:
+        """Do what there is to do at a beat; of what there is none, ask no more than that."""
+        chores = find_chores(self.using)
+        self.board.set_fleet(chores.fleet)
+        if chores.has_queued:
+            self.membership.find_queues()
+        self.membership.sync_again(chores.now)
+        self._reap(chores.now, chores)
+        freed = resume_overdue(self.using, chores.now) if chores.has_overdue_pauses else 0
+        freed += end_waits(self.using) if chores.has_parked else 0
+        if chores.has_queued or chores.has_parked:
+            freed += self.membership.sort_parked(chores.now)[1]
+        self._news = self._news or bool(freed)
+
+    def _reap(self, now: datetime, chores: Chores | None = None) -> None:
         """Reap, and note when a cluster that falls silent now is to be looked at again."""
         self._reap_at = math.inf  # after an error the next beat looks again
-        self._news = bool(self.membership.reap(now)) or self._news
-        self._reap_at = time.monotonic() + self.membership.look_at_others(now)
-        self.board.set_fleet(self.membership.fleet)
-
-    def _sort_parked(self) -> None:
-        _, unparked = self.membership.sort_parked(look(self.using).now)
-        self._news = self._news or bool(unparked)
+        reaped = self.membership.reap(now, chores)
+        self._news = bool(reaped) or self._news
+        oldest = chores.oldest_beat if chores and not reaped else None
+        self._reap_at = time.monotonic() + self.membership.seconds_until_expiry(now, oldest)
 
     def _take_back(self) -> None:
         if self._release:

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import django
-from django.db.models import Min, Q, Sum
+from django.db.models import Min, Q
 
 from django_defer.claims import waiting_queues
 from django_defer.clock import DatabaseNow
@@ -29,6 +29,9 @@ from django_defer.states import ACTIVE, Reason, State
 from django_defer.sync import sync
 from django_defer.transitions import BATCH, park, unpark
 from django_defer.wakeup import announce
+
+if TYPE_CHECKING:
+    from django_defer.chores import Chores
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +49,6 @@ class Membership:
     lease: timedelta
     kept: set[str] = field(default_factory=set)  # keys that our sync left to other live code
     id: UUID = field(default_factory=uuid4)
-    fleet: int = 0  # workers of all clusters, as of the last look
     _steady_since: datetime | None = None  # both on the database's clock: ours may stand still
     _last_look: datetime | None = None
 
@@ -76,14 +78,14 @@ class Membership:
         values: dict[str, Any] = {"beat_at": DatabaseNow()}
         if ticked:
             values["ticked_at"] = DatabaseNow()
-        mine = Cluster.objects.using(self.using).filter(pk=self.id)
-        if not mine.update(**values):
-            return False
+        return bool(Cluster.objects.using(self.using).filter(pk=self.id).update(**values))
+
+    def find_queues(self) -> None:
+        """Serve queues that no code names and in which something waits, unless told which ones."""
         new = set(waiting_queues(self.using)) - set(self.queues) if self.serves_all else set()
         if new:
             self.queues = sorted({*self.queues, *new})
-            mine.update(queues=self.queues)
-        return True
+            Cluster.objects.using(self.using).filter(pk=self.id).update(queues=self.queues)
 
     def missed(self) -> None:
         """Note that the database could not be reached: others could not beat either."""
@@ -97,8 +99,10 @@ class Membership:
         """Take a new id after having been declared dead."""
         self.id = uuid4()
 
-    def reap(self, now: datetime) -> int:
+    def reap(self, now: datetime, chores: Chores | None = None) -> int:
         """Take back what dead clusters held, once our own beats were steady for a whole lease.
+
+        With `chores`, only if these say that there is anything to take.
 
         After an outage of the database, or a pause of the whole machine, every cluster looks
         silent to every other one: a gap in our own looks begins the wait anew.
@@ -107,6 +111,8 @@ class Membership:
         if self._steady_since is None or last is None or now - last > self.lease / 2:
             self._steady_since = now
         if now - self._steady_since < self.lease:
+            return 0
+        if chores is not None and not self._is_to_reap(chores):
             return 0
         dead = reap(self.using, now, self.lease)
         for cluster in dead:
@@ -120,13 +126,19 @@ class Membership:
             announce(self.using)
         return len(dead)
 
-    def look_at_others(self, now: datetime) -> float:
-        """Count the workers of all clusters (`fleet`); return after how many seconds the first
-        cluster is taken for dead if it does not beat again."""
-        rows = Cluster.objects.using(self.using)
-        seen = rows.aggregate(at=Min("beat_at"), fleet=Sum("workers"))
-        self.fleet = seen["fleet"] or 0
-        return ((seen["at"] or now) + self.lease - now).total_seconds()
+    def _is_to_reap(self, chores: Chores) -> bool:
+        oldest = chores.oldest_beat
+        is_dead = oldest is not None and oldest <= chores.now - self.lease
+        return is_dead or chores.has_held_by_nobody
+
+    def seconds_until_expiry(self, now: datetime, oldest: datetime | None = None) -> float:
+        """Return after how long the first cluster is taken for dead if it does not beat again.
+
+        `oldest` is when the most silent one did, if that is known.
+        """
+        if oldest is None:
+            oldest = Cluster.objects.using(self.using).aggregate(at=Min("beat_at"))["at"]
+        return ((oldest or now) + self.lease - now).total_seconds()
 
     def is_to_prune(self, now: datetime) -> bool:
         """Say whether this is the one of the live schedulers that prunes: one is enough."""

@@ -17,11 +17,14 @@ REST: Final = 9  # times as long as it took
 class Pace:
     """When something may be done again: at once if it is quick, else after a rest.
 
-    What is quicker than `quick` seconds needs no rest, and none is longer than `longest`.
+    What is quicker than `quick` seconds needs no rest but the `shortest`, and none is longer than
+    `longest`.
     """
 
-    def __init__(self, *, quick: float = 0.0, longest: float = math.inf) -> None:
-        self._quick, self._longest = quick, longest
+    def __init__(
+        self, *, quick: float = 0.0, shortest: float = 0.0, longest: float = math.inf
+    ) -> None:
+        self._quick, self._shortest, self._longest = quick, shortest, longest
         self._next_at = 0.0  # monotonic
 
     def seconds_until_due(self) -> float:
@@ -43,5 +46,6 @@ class Pace:
             return action()
         finally:
             took = time.monotonic() - began
-            rest = min(REST * took, self._longest)
-            self._next_at = time.monotonic() + rest if took > max(self._quick, usual) else 0.0
+            is_quick = took <= max(self._quick, usual)
+            rest = 0.0 if is_quick else min(REST * took, self._longest)
+            self._next_at = time.monotonic() + max(rest, self._shortest)

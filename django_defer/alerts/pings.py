@@ -16,7 +16,6 @@ from urllib.parse import urlencode, urlsplit
 from django.db import DatabaseError, connections, transaction
 from django.db.models import Min
 
-from django_defer.alerts.ping_requests import PingRefused, PingUndelivered, request
 from django_defer.conf import conf
 from django_defer.connections import UNREACHABLE, drop
 from django_defer.models import Ping, PingKind
@@ -153,6 +152,9 @@ def _lease(using: str, urls: dict[str, str], now: datetime) -> Ping | None:
 
 
 def _send(using: str, ping: Ping, url: str, now: datetime) -> bool:
+    # Needed by who sends alone, and urllib.request is slow to import.
+    from django_defer.alerts.ping_requests import PingRefused, PingUndelivered, request
+
     row = Ping.objects.using(using).filter(pk=ping.pk, attempts=ping.attempts)
     try:
         request(address_of(url, ping))

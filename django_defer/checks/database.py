@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
@@ -41,6 +40,8 @@ def _unsupported(alias: str) -> Iterator[checks.CheckMessage]:
     connection: Any = connections[alias]
     problem = ""
     if connection.vendor == "sqlite":
+        import sqlite3  # which a Python may lack, where another database is used
+
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             oldest = ".".join(map(str, OLDEST_SQLITE))
             problem = f"SQLite {sqlite3.sqlite_version}, older than {oldest}"

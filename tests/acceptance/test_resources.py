@@ -75,6 +75,31 @@ def resident_megabytes(pid: int) -> float:
     return 0.0
 
 
+# -- connections ---------------------------------------------------------------------------------
+
+
+@pytest.mark.postgres
+def test_supervisor_and_pusher_hold_a_connection_and_each_worker_once_it_has_worked(
+    trees: Trees,
+) -> None:
+    tree = trees("--workers", "2")
+    wait_until(lambda: connections_of_others() == 2, what="the pusher's first look")
+    both = [functions.leave_mark(name, 0.5) for name in ("one", "two")]
+    assert {run.get_result("10s") for run in both} == {*tree.workers.values()}
+    wait_until_all_ended()
+    assert connections_of_others() == 4
+
+
+def connections_of_others() -> int:
+    """Return how many connections there are to the database of the runs, besides ours."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+        return int(cursor.fetchone()[0])
+
+
 # -- processor -----------------------------------------------------------------------------------
 
 

@@ -19,11 +19,14 @@ from tests.benchmarks import (
     bloat,
     claiming,
     enqueueing,
+    idling,
     latency,
+    memory,
     pruning,
     recovery,
     scaling,
     schedules,
+    startup,
     throughput,
 )
 from tests.benchmarks.arena import Arena, durable_commit_ms
@@ -41,6 +44,9 @@ TOPICS: Final[dict[str, Callable[[Arena], Report]]] = {
     "scaling": scaling.measure,
     "pruning": pruning.measure,
     "admin": admin.measure,
+    "idling": idling.measure,
+    "startup": startup.measure,
+    "memory": memory.measure,
 }
 
 

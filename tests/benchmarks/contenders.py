@@ -36,7 +36,7 @@ class Contender:
 
     name: str
     label: str
-    kind: str  # the app: django_defer or django_q
+    kind: str  # the app: django_defer or django_q; "" for a project that has neither
     rows: int
     connection: dict[str, Any] = field(default_factory=dict)
     q_cluster: dict[str, Any] = field(default_factory=dict)

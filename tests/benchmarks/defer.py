@@ -27,6 +27,12 @@ def stamp(number: int) -> None:
 
 
 @defer
+def who(number: int) -> None:
+    """Write down which process executes this."""
+    functions.who(number)
+
+
+@defer
 def linger(number: int) -> None:
     """Write down when this began, under `number` plus the attempt's, and stay in the first one."""
     run = current_run()

@@ -21,7 +21,7 @@ KIND = os.environ["DEFER_BENCH_KIND"]
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
-    KIND,
+    *([KIND] if KIND else []),
     "tests.benchmarks",
     *json.loads(os.environ["DEFER_BENCH_APPS"]),
 ]

@@ -82,6 +82,13 @@ def stamps(rows: int) -> None:
     stamp.map(range(rows))
 
 
+def who(rows: int) -> None:
+    """Enqueue runs that write down which process executes them."""
+    enqueue = enqueuer("who")
+    for number in range(rows):
+        enqueue(number)
+
+
 def calls() -> None:
     """Enqueue at once what standard input asks for, "stamp 17", and answer each line with its id.
 
@@ -133,6 +140,7 @@ def main(arguments: Sequence[str]) -> None:
         "latencies": latencies,
         "stamps": stamps,
         "calls": calls,
+        "who": who,
         "statements": bloat_steps.statements,
         "claimers": claiming_steps.claimers,
         "finished": big_tables_steps.finished,

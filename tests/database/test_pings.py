@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from django_defer import attempts, defer, endings
-from django_defer.alerts import ping_requests, pings
+from django_defer.alerts import ping_requests
 from django_defer.alerts.pings import is_ping_due, send_due_pings
 from django_defer.attempt_facts import Failure, Success
 from django_defer.clock import database_now
@@ -249,7 +249,7 @@ def test_what_another_sender_has_taken_is_left_to_it(
         asked.append(address)
         assert send() == 0
 
-    monkeypatch.setattr(pings, "request", meanwhile)
+    monkeypatch.setattr(ping_requests, "request", meanwhile)
     assert send() == 1
     assert len(asked) == 1
 

@@ -32,7 +32,7 @@ retries cron payload_reading querysets
 payload_display clock_changes
 payloads registry models wakeup
 discovery call_options catch_up keys redaction counting
-deadlines run_facts outcomes
+deadlines run_facts outcomes chores
 options enqueue claims transitions inserts
 fronts attempt_facts bulk
 decorators attempts handles endings overlaps

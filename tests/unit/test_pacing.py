@@ -59,3 +59,15 @@ def test_what_fails_rests_too(clock: list[float]) -> None:
     with pytest.raises(ValueError, match="no"):
         pace.timed(fail)
     assert pace.seconds_until_due() == pytest.approx(9)
+
+
+def test_what_is_quick_has_the_shortest_rest_and_what_is_slow_its_own(clock: list[float]) -> None:
+    pace = Pace(quick=0.01, shortest=1.5)
+
+    def take(seconds: float) -> None:
+        clock[0] += seconds
+
+    pace.timed(lambda: take(0.001))
+    assert pace.seconds_until_due() == pytest.approx(1.5)
+    pace.timed(lambda: take(0.5))
+    assert pace.seconds_until_due() == pytest.approx(4.5)
