@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import django
 from django.db import close_old_connections, transaction
 
-from tests.benchmarks import admin_steps, bloat_steps, functions, pruning_steps, schedule_steps
-
-WARM_UPS: Final = 10
-GAP: Final = (0.030, 0.120)  # seconds between two enqueues of an idle system
-WAIT: Final = 30.0  # seconds for the last run to begin
+from tests.benchmarks import (
+    admin_steps,
+    bloat_steps,
+    functions,
+    now_and_then,
+    pruning_steps,
+    schedule_steps,
+)
 
 
 def is_ours() -> bool:
@@ -84,30 +85,6 @@ def calls() -> None:
         close_old_connections()
 
 
-def latencies(runs: int, seed: int) -> list[float]:
-    """Enqueue now and then; return the milliseconds from each call to the function's first line."""
-    enqueue = enqueuer("stamp")
-    gaps = random.Random(seed)
-    called: dict[int, float] = {}
-    for number in range(-WARM_UPS, runs):
-        time.sleep(gaps.uniform(*GAP))
-        called[number] = time.time()
-        enqueue(number)
-    began = _wait_for_stamps(set(called))
-    return [(began[number] - called[number]) * 1000 for number in range(runs)]
-
-
-def _wait_for_stamps(numbers: set[int]) -> dict[int, float]:
-    until = time.monotonic() + WAIT
-    while True:
-        stamps = functions.read_stamps(Path(os.environ[functions.STAMPS]))
-        if numbers <= set(stamps):
-            return stamps
-        if time.monotonic() > until:
-            raise TimeoutError(f"{len(numbers - set(stamps))} runs did not begin")
-        time.sleep(0.1)
-
-
 def main(arguments: Sequence[str]) -> None:
     """Run the step that is named."""
     django.setup()
@@ -117,7 +94,7 @@ def main(arguments: Sequence[str]) -> None:
         "fill": fill,
         "autocommit": lambda rows: one_by_one(rows, in_transaction=False),
         "transaction": lambda rows: one_by_one(rows, in_transaction=True),
-        "latencies": latencies,
+        "latencies": lambda runs, seed: now_and_then.latencies(enqueuer("stamp"), runs, seed),
         "stamps": stamps,
         "calls": calls,
         "statements": bloat_steps.statements,
