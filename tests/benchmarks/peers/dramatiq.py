@@ -17,7 +17,14 @@ os.environ["dramatiq_queue_prefetch"] = "128"  # noqa: SIM112 - that is its name
 
 broker: Final = RedisBroker(url=f"unix://{os.environ[REDIS]}")
 dramatiq.set_broker(broker)
-noop: Final = dramatiq.actor(actor_name="noop")(functions.noop)
+
+
+def discard(value: object) -> None:
+    """Return nothing: for each value that is returned and not kept, dramatiq logs a warning."""
+    functions.noop(value)
+
+
+noop: Final = dramatiq.actor(actor_name="noop")(discard)
 stamp: Final = dramatiq.actor(actor_name="stamp")(functions.stamp)
 
 WORKER: Final = f"-m dramatiq {__name__}:broker --processes {WORKERS} --threads 1".split()
