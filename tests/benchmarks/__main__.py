@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import signal
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +26,8 @@ from tests.benchmarks import (
     startup,
     throughput,
 )
-from tests.benchmarks.arena import Arena, durable_commit_ms
+from tests.benchmarks.arena import Arena
+from tests.benchmarks.facts import facts
 from tests.benchmarks.report import Report
 
 TOPICS: Final[dict[str, Callable[[Arena], Report]]] = {
@@ -48,26 +46,6 @@ TOPICS: Final[dict[str, Callable[[Arena], Report]]] = {
     "startup": startup.measure,
     "memory": memory.measure,
 }
-
-
-def facts(arena: Arena) -> dict[str, Any]:
-    """Return what one has to know about the machine to read the figures."""
-    row = arena.server.execute(
-        "SELECT current_setting('server_version'), current_setting('fsync'), "
-        "current_setting('synchronous_commit')"
-    ).fetchone()
-    assert row is not None
-    return {
-        "cores": os.cpu_count(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "load": round(os.getloadavg()[0], 2),
-        "Python": platform.python_version(),
-        **{name: version(name) for name in ("Django", "django-defer", "django-q2", "psycopg")},
-        "PostgreSQL": row[0],
-        "fsync": row[1],
-        "synchronous_commit": row[2],
-        "one durable commit, ms": round(durable_commit_ms(arena.server), 2),
-    }
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -89,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left behind
     with Arena(rounds=options.rounds, quick=options.quick) as arena:
-        results: dict[str, Any] = {"facts": facts(arena), "rounds": options.rounds}
+        results: dict[str, Any] = {"facts": facts(arena.server), "rounds": options.rounds}
         print(", ".join(f"{name}: {value}" for name, value in results["facts"].items()))
         for name in options.topics or TOPICS:
             report = TOPICS[name](arena)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -15,16 +12,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import psycopg
 from psycopg import sql
 
 from tests import postgres
+from tests.benchmarks import processes
 from tests.benchmarks.contenders import Contender
 
-STOP_WITHIN: Final = 40.0  # seconds a worker has to end by itself
 MANAGE: Final = [sys.executable, "-m", "django"]
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -69,7 +68,7 @@ class Arena:
     def _connect(self) -> None:
         self.server = psycopg.connect(dbname="postgres", autocommit=True)
 
-    def in_turns(self, contenders: list[Contender]) -> Iterator[Contender]:
+    def in_turns(self, contenders: list[T]) -> Iterator[T]:
         """Return each contender once a round, beginning with another one each time."""
         for turn in range(self.rounds):
             start = turn % len(contenders)
@@ -80,15 +79,20 @@ class Arena:
     def database(self, contender: Contender) -> str:
         """Return its migrated database, made when it is first asked for."""
         if contender.name not in self.databases:
-            name = f"defer_bench_{os.getpid()}_{contender.name}"
-            self._execute_named("CREATE DATABASE {}", name)
-            self.databases[contender.name] = name
+            self.create_database(contender.name)
             subprocess.run(
                 [*MANAGE, "migrate", "--verbosity", "0"],
                 env=self.environment(contender),
                 check=True,
             )
         return self.databases[contender.name]
+
+    def create_database(self, name: str) -> str:
+        """Make an empty database for the contender called `name`; return the database's name."""
+        database = f"defer_bench_{os.getpid()}_{name}"
+        self._execute_named("CREATE DATABASE {}", database)
+        self.databases[name] = database
+        return database
 
     @contextmanager
     def connection(self, contender: Contender) -> Iterator[psycopg.Connection]:
@@ -154,24 +158,12 @@ class Arena:
         With a `log`, it writes there what it does, the ids of its processes too.
         """
         self.database(contender)
-        with (log or Path(os.devnull)).open("wb") as output:
-            process = subprocess.Popen(
-                [*MANAGE, *contender.command, *(["--verbosity", "2"] if log else [])],
-                env=self.environment(contender),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        try:
+        command = [*MANAGE, *contender.command, *(["--verbosity", "2"] if log else [])]
+        with (
+            (log or Path(os.devnull)).open("wb") as output,
+            processes.process(command, self.environment(contender), output) as process,
+        ):
             yield process
-        finally:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_WITHIN)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
     def environment(self, contender: Contender) -> dict[str, str]:
         """Return the variables of its processes. Its database exists."""
@@ -191,15 +183,3 @@ def count(connection: psycopg.Connection, query: str) -> int:
     """Return the number that a query returns."""
     ((number,),) = connection.execute(query).fetchall()
     return int(number)
-
-
-def durable_commit_ms(connection: psycopg.Connection) -> float:
-    """Return how long a commit of one small row takes here, at the median."""
-    connection.execute("CREATE TABLE IF NOT EXISTS defer_bench_probe (n bigint)")
-    seconds = []
-    for number in range(200):
-        began = time.perf_counter()
-        connection.execute("INSERT INTO defer_bench_probe VALUES (%s)", [number])
-        seconds.append(time.perf_counter() - began)
-    connection.execute("DROP TABLE defer_bench_probe")
-    return statistics.median(seconds) * 1000

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import django
 from django.db import close_old_connections, transaction
@@ -25,14 +23,11 @@ from tests.benchmarks import (
     claiming_steps,
     enqueueing_steps,
     functions,
+    now_and_then,
     pruning_steps,
     scaling_steps,
     schedule_steps,
 )
-
-WARM_UPS: Final = 10
-GAP: Final = (0.030, 0.120)  # seconds between two enqueues of an idle system
-WAIT: Final = 30.0  # seconds for the last run to begin
 
 
 def is_ours() -> bool:
@@ -101,30 +96,6 @@ def calls() -> None:
         close_old_connections()
 
 
-def latencies(runs: int, seed: int) -> list[float]:
-    """Enqueue now and then; return the milliseconds from each call to the function's first line."""
-    enqueue = enqueuer("stamp")
-    gaps = random.Random(seed)
-    called: dict[int, float] = {}
-    for number in range(-WARM_UPS, runs):
-        time.sleep(gaps.uniform(*GAP))
-        called[number] = time.time()
-        enqueue(number)
-    began = _wait_for_stamps(set(called))
-    return [(began[number] - called[number]) * 1000 for number in range(runs)]
-
-
-def _wait_for_stamps(numbers: set[int]) -> dict[int, float]:
-    until = time.monotonic() + WAIT
-    while True:
-        stamps = functions.read_stamps(Path(os.environ[functions.STAMPS]))
-        if numbers <= set(stamps):
-            return stamps
-        if time.monotonic() > until:
-            raise TimeoutError(f"{len(numbers - set(stamps))} runs did not begin")
-        time.sleep(0.1)
-
-
 def main(arguments: Sequence[str]) -> None:
     """Run the step that is named."""
     django.setup()
@@ -137,7 +108,7 @@ def main(arguments: Sequence[str]) -> None:
         "map": enqueueing_steps.bulk,
         "map_in_batches": enqueueing_steps.bulk_in_batches,
         "beside_create": enqueueing_steps.beside_create,
-        "latencies": latencies,
+        "latencies": lambda runs, seed: now_and_then.latencies(enqueuer("stamp"), runs, seed),
         "stamps": stamps,
         "calls": calls,
         "who": who,

@@ -9,10 +9,9 @@ where on each of its saves looks through as many rows.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
-
-import psycopg
 
 from tests.benchmarks.arena import Arena, count
 from tests.benchmarks.contenders import DEFER, DEFER_KEPT, Q2, Q2_BEST, Q2_KEPT, WORKERS, Contender
@@ -76,25 +75,27 @@ def drain(arena: Arena, contender: Contender) -> float:
     arena.step(contender, "fill", contender.rows)
     arena.settle(contender)
     with arena.connection(contender) as connection, arena.workers(contender):
-        rate = watch(connection, contender)
+        rate = watch(
+            lambda: count(connection, contender.unfinished), contender.rows, contender.label
+        )
         if failed := count(connection, contender.failed):
             raise RuntimeError(f"{contender.label}: {failed} of {contender.rows} failed.")
     return rate
 
 
-def watch(connection: psycopg.Connection, contender: Contender) -> float:
+def watch(unfinished: Callable[[], int], rows: int, label: str) -> float:
     """Return the rate at which the unfinished become fewer, warm-up and last look excluded."""
     until = time.monotonic() + WITHIN
     looks: list[tuple[float, int]] = []
-    left = contender.rows
+    left = rows
     while left:
         if time.monotonic() > until:
-            raise TimeoutError(f"{contender.label}: {left} left after {WITHIN:g} s.")
+            raise TimeoutError(f"{label}: {left} left after {WITHIN:g} s.")
         time.sleep(LOOK_EVERY)
-        left = count(connection, contender.unfinished)
-        if 0 < left <= contender.rows - WARM_UP:
+        left = unfinished()
+        if 0 < left <= rows - WARM_UP:
             looks.append((time.monotonic(), left))
     if len(looks) < 2:
-        raise RuntimeError(f"{contender.label}: {contender.rows} rows are too few to measure.")
+        raise RuntimeError(f"{label}: {rows} rows are too few to measure.")
     (began, first), (ended, last) = looks[0], looks[-1]
     return (first - last) / (ended - began)
