@@ -68,19 +68,26 @@ class RunBroker(Broker):  # type: ignore[misc]
         self._data_version: int | None = None
         self._look_again = False
         self._notified = False
+        self._is_empty = False  # the last look found nothing to do
         super().__init__(",".join(queues))
 
     # -- what django-q2 asks of a broker ---------------------------------------------------
 
     def dequeue(self) -> list[tuple[str, str]]:
-        """Wait until there is something to do; return a task for each claim. Never raises:
-        django-q2's pusher would sleep 10 s and end."""
+        """Return a task for each worker that has something to do; wait if there was none.
+
+        Never raises: django-q2's pusher would sleep 10 s and end.
+        """
         if self.board.is_stopping:
             return []
         try:
-            tasks = self._claim() or self._wait_then_claim()
+            if self._is_empty:
+                self._wait()
+            tasks = self._claim()
+            self._is_empty = not tasks
         except Exception as error:  # noqa: BLE001
             self._back_off(error)
+            self._is_empty = False
             return []
         self._pause = 0.0
         return tasks
@@ -193,10 +200,6 @@ class RunBroker(Broker):  # type: ignore[misc]
         return name, SignedPackage.dumps(payload)
 
     # -- waiting -----------------------------------------------------------------------------
-
-    def _wait_then_claim(self) -> list[tuple[str, str]]:
-        self._wait()
-        return self._claim()
 
     def _wait(self) -> None:
         """Return when a worker became idle, when the database has news, or after a while."""

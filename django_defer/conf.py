@@ -20,7 +20,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "SHUTDOWN_GRACE": "25s",
     "KILL_GRACE": "5s",
     "LISTEN": True,
-    "POLL_INTERVAL": "0.2s",
+    "POLL_INTERVAL": "0.24s",
     "BEAT_INTERVAL": "5s",
     "LEASE": "30s",
     "PREPARE_STATEMENTS": True,

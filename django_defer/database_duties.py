@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 STATEMENT_TIMEOUT: Final = 5000  # milliseconds, for the supervisor's own statements
 DRAIN_ROUND: Final = 0.1  # seconds
 STRANDED_AFTER: Final = timedelta(seconds=2)  # a claim reaches its worker within milliseconds
-STRANDED_LOOK: Final = 1.5  # seconds between two looks for such claims: they are rare
+STRANDED_LOOK: Final = 2.5  # seconds between two looks for such claims: they are rare
 QUICK: Final = 0.01  # seconds; a look that takes longer is not taken each round
 RETRY_ROUND: Final = 0.25  # seconds until the next try while the database is away
 
