@@ -19,6 +19,7 @@ from tests.benchmarks import (
     idling,
     latency,
     memory,
+    on_sqlite,
     pruning,
     recovery,
     scaling,
@@ -32,6 +33,7 @@ from tests.benchmarks.report import Report
 
 TOPICS: Final[dict[str, Callable[[Arena], Report]]] = {
     "throughput": throughput.measure,
+    "sqlite": on_sqlite.measure,
     "latency": latency.measure,
     "enqueueing": enqueueing.measure,
     "schedules": schedules.measure,

@@ -91,12 +91,19 @@ class Contender:
         }
 
 
-DEFER: Final = Contender(name="defer", label="django-defer", kind="django_defer", rows=5000)
+DEFER: Final = Contender(name="defer", label="django-defer", kind="django_defer", rows=20_000)
+DEFER_SINGLE: Final = Contender(
+    name="defer_single",
+    label="django-defer, CHUNK_SIZE = 1",
+    kind="django_defer",
+    rows=4000,
+    defer={"CHUNK_SIZE": 1},
+)
 DEFER_KEPT: Final = Contender(
     name="defer_kept",
     label="django-defer, CONN_MAX_AGE = None",
     kind="django_defer",
-    rows=5000,
+    rows=20_000,
     connection=KEPT,
 )
 Q2: Final = Contender(
