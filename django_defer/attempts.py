@@ -55,7 +55,7 @@ def start(using: str, claim: Claim, worker: str) -> Started | None:
     Safe to repeat when the answer to it was lost: one worker alone holds the claim.
     """
     vendor = connections[using].vendor
-    rows = execute(using, _sql(_START, vendor), _begun(vendor, claim, worker))
+    rows = execute(using, _sql(_START, vendor), _begun(vendor, claim, worker), hot=True)
     return _started(using, claim, rows[0]) if rows else None
 
 
@@ -71,7 +71,7 @@ def succeed_and_start(
         with transaction.atomic(using=using):
             return write_success(using, success), start(using, claim, worker)
     values = {**_ended(vendor, success), **_begun(vendor, claim, worker)}
-    ((written, *row),) = execute(using, _sql(_SUCCEED_AND_START, vendor), values)
+    ((written, *row),) = execute(using, _sql(_SUCCEED_AND_START, vendor), values, hot=True)
     return bool(written), None if row[0] is None else _started(using, claim, row)
 
 
@@ -137,7 +137,7 @@ def succeed(using: str, success: Success) -> bool:
 def write_success(using: str, success: Success) -> bool:
     """Write the row alone. False: the claim was taken away, or it was written before."""
     vendor = connections[using].vendor
-    return bool(execute(using, _sql(_SUCCEED, vendor), _ended(vendor, success)))
+    return bool(execute(using, _sql(_SUCCEED, vendor), _ended(vendor, success), hot=True))
 
 
 def state_written(using: str, claim: Claim) -> State | None:

@@ -31,7 +31,7 @@ _CHUNK_SEQUENCE, _CHUNK = 112, 120
 _CELL: Final = struct.Struct("@IIIB16sHdd")
 _CHUNK_HEAD: Final = struct.Struct("@II")  # ticket, number of claims
 
-MOST_CLAIMS: Final = 32  # that a worker may be given at once
+MOST_CLAIMS: Final = 64  # that a worker may be given at once
 _SLOT_SIZE: Final = _CHUNK + _CHUNK_HEAD.size + 16 * MOST_CLAIMS
 _NO_CLAIM: Final = bytes(16)
 

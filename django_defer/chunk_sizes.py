@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BUDGET: Final = 0.05  # seconds that a chunk is expected to take, at most
-OWN_SHARE: Final = 0.001  # seconds that each run takes besides its function
+OWN_SHARE: Final = 0.0005  # seconds that each run takes besides its function
 DECAY: Final = 0.7  # what remains of a longer time at each shorter one
 
 

@@ -62,7 +62,7 @@ WITH picked AS MATERIALIZED (
 )
 UPDATE {run} AS run
 SET state = 'claimed', claimed_at = clock_timestamp(), attempt = attempt + 1,
-    cluster = %(cluster)s, worker = (%(workers)s::text[])[n], claim_id = (%(claims)s::uuid[])[n]
+    cluster = %(cluster)s, worker = (%(workers)s::text[])[n], claim_id = gen_random_uuid()
 FROM numbered
 WHERE run.id = numbered.id
   AND EXISTS (SELECT 1 FROM {cluster} WHERE id = %(cluster)s)
@@ -165,7 +165,6 @@ def _claim_postgresql(
         "keys": list(keys),
         "cluster": cluster,
         "workers": list(workers),
-        "claims": [uuid4() for _ in workers],
         **(beyond._asdict() if beyond else {}),
     }
     rows = sorted(execute(using, sql, values), key=lambda row: int(row[5]))

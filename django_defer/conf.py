@@ -25,7 +25,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "LEASE": "30s",
     "PREPARE_STATEMENTS": True,
     "MAX_RUNS_PER_WORKER": 10_000,
-    "CHUNK_SIZE": 32,
+    "CHUNK_SIZE": 64,
     "KEEP_SUCCEEDED": "7d",
     "KEEP_FAILED": "90d",
     "KEEP_LAST": 10,

@@ -271,7 +271,8 @@ class Executor:
         """Say whether what is not begun yet is to be left: it goes back to the queue."""
         if self.board is not None and (self.board.is_stopping or self.board.is_stale):
             return True
-        return self.inbox is not None and self.inbox.is_recalled()
+        inbox = self.inbox
+        return inbox is not None and (inbox.leaving or inbox.is_recalled())
 
     def persist(self, action: Any) -> Any:
         """Write until the database takes it; give up only when the whole cluster ends."""
@@ -289,7 +290,8 @@ class Executor:
         """Return what takes down the log lines and the progress of an attempt."""
         if self.scribe is None:
             return None
-        claim, hide = started.claim, hider(started.function, started.args)
+        claim = started.claim
+        hide = partial(hider, started.function, started.args)
         return Recorder(self.scribe, claim.run_id, claim.attempt, hide)
 
     def show(self, claim: Claim, deadline: float) -> None:

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from django_defer.conf import conf
@@ -43,7 +43,7 @@ _formatter: Final = logging.Formatter()
 class Recorder:
     """Takes down what one attempt says. Safe in threads; ends with `close`.
 
-    `hide` masks in a text what nobody is shown.
+    `find_hider` returns what masks in a text what nobody is shown: most attempts say nothing.
     """
 
     def __init__(
@@ -51,17 +51,21 @@ class Recorder:
         scribe: Scribe,
         run_id: UUID,
         attempt: int,
-        hide: Callable[[str], str] | None = None,
+        find_hider: Callable[[], Callable[[str], str] | None] = lambda: None,
     ) -> None:
         self.scribe = scribe
         self._run_id = run_id
         self._attempt = attempt
-        self._hide = hide or str
+        self._find_hider = find_hider
         self._numbers = itertools.count(1)
         self._room = HEAD_LINES
         self._size = HEAD_SIZE
         self._printed = ""
         self._last: Step | None = None
+
+    @cached_property
+    def _hide(self) -> Callable[[str], str]:
+        return self._find_hider() or str
 
     def say(self, level: int, logger: str, message: str, at: float) -> None:
         """Take down a line; `at` is in seconds since 1970."""

@@ -1,4 +1,4 @@
-"""Signals about runs, and the receivers that log them. The event's name is the signal's name.
+"""Signals about runs, and the log lines of these. The event's name is the signal's name.
 
 Each is sent after its commit with `send_robust`, in the process where it happened: what follows
 from the death of a worker (`run_lost`, and `run_failed` if that was one time too many; a time-out)
@@ -60,9 +60,15 @@ _SIGNALS = {
 
 
 def emit(name: str, **facts: Any) -> None:
-    """Send the signal called `name` ("run.failed") with these facts."""
-    signal, _ = _SIGNALS[name]
-    for receiver, answer in signal.send_robust(sender=RunEvent, event=RunEvent(name=name, **facts)):
+    """Log what happened, and send the signal called `name` ("run.failed") with these facts."""
+    signal, level = _SIGNALS[name]
+    is_logged = logger.isEnabledFor(level)
+    if not (is_logged or signal.has_listeners(RunEvent)):
+        return  # as a rule nobody wants to know that a run was started
+    event = RunEvent(name=name, **facts)
+    if is_logged:
+        _log(event, level)
+    for receiver, answer in signal.send_robust(sender=RunEvent, event=event):
         if isinstance(answer, Exception):
             logger.error(
                 "signal.receiver_failed %s receiver=%r: %r",  # Django logs the traceback
@@ -73,11 +79,8 @@ def emit(name: str, **facts: Any) -> None:
             )
 
 
-def log_event(sender: object, event: RunEvent, **kwargs: object) -> None:
+def _log(event: RunEvent, level: int) -> None:
     """Write one line a person can read."""
-    level = _SIGNALS[event.name][1]
-    if not logger.isEnabledFor(level):
-        return
     text, values = (
         "%s %s run=%s attempt=%s",
         [event.name, event.function, event.run_id, event.attempt],
@@ -102,7 +105,3 @@ def log_event(sender: object, event: RunEvent, **kwargs: object) -> None:
             "attempt": event.attempt,
         },
     )
-
-
-for _signal, _ in _SIGNALS.values():
-    _signal.connect(log_event, dispatch_uid="django_defer.log")

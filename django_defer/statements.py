@@ -12,10 +12,17 @@ from typing import Any
 from django.db import connections
 
 from django_defer.conf import conf
+from django_defer.connections import IDLE
+from django_defer.prepared import Prepared
 
 
-def execute(using: str, sql: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """Execute a statement that ends in RETURNING, with %(name)s placeholders; return its rows."""
+def execute(
+    using: str, sql: str, values: Mapping[str, Any], *, hot: bool = False
+) -> list[tuple[Any, ...]]:
+    """Execute a statement that ends in RETURNING, with %(name)s placeholders; return its rows.
+
+    What is `hot` is executed in the quickest way there is, on a connection that does not listen.
+    """
     connection = connections[using]
     if connection.vendor != "postgresql" or not conf.prepare_statements:
         with connection.cursor() as cursor:
@@ -24,9 +31,20 @@ def execute(using: str, sql: str, values: Mapping[str, Any]) -> list[tuple[Any, 
     connection.ensure_connection()
     connection.validate_no_broken_transaction()
     with connection.wrap_database_errors:
-        cursor = _cursor_of(connection.connection)
+        raw = connection.connection
+        if hot and raw.autocommit and raw.pgconn.transaction_status == IDLE:
+            return _prepared_of(raw).execute(sql, values)
+        cursor = _cursor_of(raw)
         cursor.execute(sql, values, binary=True)
         return list(cursor.fetchall())
+
+
+def _prepared_of(raw: Any) -> Prepared:
+    try:
+        found: Prepared = raw.django_defer_prepared
+    except AttributeError:
+        found = raw.django_defer_prepared = Prepared(raw)
+    return found
 
 
 def _cursor_of(raw: Any) -> Any:

@@ -125,8 +125,8 @@ def test_settings_that_are_no_dict_are_an_error(value: object) -> None:
         ("LEASE", None, "more than nothing"),
         ("PREPARE_STATEMENTS", 1, "True or False"),
         ("MAX_RUNS_PER_WORKER", 0, "a whole number from 1 up"),
-        ("CHUNK_SIZE", 0, "a whole number from 1 to 32"),
-        ("CHUNK_SIZE", 33, "a whole number from 1 to 32"),
+        ("CHUNK_SIZE", 0, "a whole number from 1 to 64"),
+        ("CHUNK_SIZE", 65, "a whole number from 1 to 64"),
     ],
 )
 def test_a_value_that_cannot_be_read_is_an_error(name: str, value: object, advice: str) -> None:

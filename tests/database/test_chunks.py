@@ -125,9 +125,9 @@ def noted(monkeypatch: pytest.MonkeyPatch, module: Any) -> list[str]:
     """Return the list in which each statement that the module sends is noted."""
     sent: list[str] = []
 
-    def noting(using: str, sql: str, values: Any) -> Any:
+    def noting(using: str, sql: str, values: Any, **how: Any) -> Any:
         sent.append(sql)
-        return execute(using, sql, values)
+        return execute(using, sql, values, **how)
 
     monkeypatch.setattr(module, "execute", noting)
     return sent
@@ -271,8 +271,8 @@ def test_a_statement_whose_answer_is_lost_is_repeated(
     """The database did it, and the connection broke before it could say so."""
     left = [number]
 
-    def breaking(using: str, sql: str, values: Any) -> Any:
-        rows = execute(using, sql, values)
+    def breaking(using: str, sql: str, values: Any, **how: Any) -> Any:
+        rows = execute(using, sql, values, **how)
         left[0] -= 1
         if left[0] == 0 and not runs.database().in_atomic_block:
             raise OperationalError("the connection is gone")
@@ -382,8 +382,8 @@ def test_the_first_claims_are_single_and_then_come_chunks() -> None:
 def test_a_chunk_has_a_limit() -> None:
     pusher = Pusher()
     pusher.learn()
-    fill(80)
-    assert numbers(pusher.claim()) == [32, 32]
+    fill(140)
+    assert numbers(pusher.claim()) == [64, 64]
 
 
 def test_the_order_holds_across_the_chunks_of_several_workers() -> None:

@@ -24,7 +24,8 @@ LAYERS = """
 progress
 exceptions states context ids
 conf durations clock signals event_loop pacing wording metadata sensitive spool
-cron_fields payload_types connections statements schedules
+cron_fields payload_types connections prepared schedules
+statements
 schedule_options retention_options sync_report run_logs
 cron_warnings cron_meaning
 cron_words
