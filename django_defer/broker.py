@@ -35,7 +35,6 @@ LONGEST_WAIT: Final = 1.0  # seconds between two looks when nothing wakes us
 SQLITE_LOOK: Final = 0.05  # seconds between two looks at SQLite's data_version
 QUEUES_LOOK: Final = 5.0  # seconds between two looks for queues that no code names
 LONGEST_LOOK: Final = 1000  # runs that are looked at to see what a fair share is
-_TARGET: Final = "django_defer.worker_process.work"
 
 
 class RunBroker(Broker):  # type: ignore[misc]
@@ -160,8 +159,11 @@ class RunBroker(Broker):  # type: ignore[misc]
         return [self._task(slots[worker], worker, claims) for worker, claims in chunks.items()]
 
     def _size(self, front: Front, idle: int) -> int:
-        """Return how many claims each of the idle workers gets from this queue."""
-        if not self._sizes.is_of_use():
+        """Return how many claims each of the idle workers gets from this queue.
+
+        Looks at what waits only where the last claim found enough: a look takes its time, too.
+        """
+        if not (front.was_full and self._sizes.is_of_use()):
             return 1
         fleet = self.board.fleet
         waiting = front.look(min(self._sizes.most * fleet, LONGEST_LOOK))
@@ -190,7 +192,6 @@ class RunBroker(Broker):  # type: ignore[misc]
         payload = {
             "id": name,
             "name": name,
-            "func": _TARGET,
             "args": ([mine.as_list() for mine in claims],),
             "kwargs": {},
             "slot": slot,

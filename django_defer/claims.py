@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -104,11 +105,25 @@ def waiting_queues(using: str) -> list[str]:
 
 def waiting_functions(using: str, queue: str, most: int, beyond: Place | None = None) -> list[str]:
     """Return the functions of the first runs in line, `most` at most, in their order."""
-    sql = _WAITING_FUNCTIONS.format(
-        run=Run._meta.db_table, beyond=_BEYOND if beyond else "", limit=most
-    )
+    sql = _statement(_WAITING_FUNCTIONS, most, is_beyond=beyond is not None)
     values = {"queue": queue, **(beyond._asdict() if beyond else {})}
     return [function for (function,) in execute(using, sql, values)]
+
+
+@cache  # psycopg goes on as it did when it is given the very same object again
+def _statement(template: str, limit: int, *, is_beyond: bool) -> str:
+    """Fill in the tables, where to begin, and how many.
+
+    The limit is no parameter: the plan for an unknown one is made for many rows.
+    """
+    return template.format(
+        run=Run._meta.db_table,
+        function=BackgroundFunction._meta.db_table,
+        cluster=Cluster._meta.db_table,
+        queue=Queue._meta.db_table,
+        beyond=_BEYOND if is_beyond else "",
+        limit=limit,
+    )
 
 
 def claim_by_index(using: str) -> None:
@@ -152,14 +167,6 @@ def _claim_postgresql(
     keys: Sequence[str],
     beyond: Place | None,
 ) -> list[tuple[str, Claim]]:
-    sql = _POSTGRESQL.format(
-        run=Run._meta.db_table,
-        function=BackgroundFunction._meta.db_table,
-        cluster=Cluster._meta.db_table,
-        queue=Queue._meta.db_table,
-        beyond=_BEYOND if beyond else "",
-        limit=len(workers),  # no parameter: the plan for an unknown limit is made for many rows
-    )
     values = {
         "queue": queue,
         "keys": list(keys),
@@ -167,6 +174,7 @@ def _claim_postgresql(
         "workers": list(workers),
         **(beyond._asdict() if beyond else {}),
     }
+    sql = _statement(_POSTGRESQL, len(workers), is_beyond=beyond is not None)
     rows = sorted(execute(using, sql, values), key=lambda row: int(row[5]))
     return [
         (workers[n - 1], Claim(run, claim_id, attempt, Place(priority, run), function))

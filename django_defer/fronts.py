@@ -34,6 +34,7 @@ class Front:
         self._pace = Pace(quick=QUICK, longest=LONGEST)
         self._last: Place | None = None
         self._has_more = False  # the last look from the front came back full
+        self.was_full = False  # the last claim, wherever it began, did
         self._is_behind = False  # the last claim was not from the front
         self._usual = 0.0  # seconds that the last such claim took
 
@@ -50,14 +51,17 @@ class Front:
             self._usual = time.monotonic() - began
             if pairs or not self._has_more:
                 self._is_behind = True
-                return self._noted(pairs)
+                return self._noted(pairs, workers)
         pairs = self._pace.timed(
             lambda: claim(*self._parts, workers, self._keys), usual=SLOWER * self._usual
         )
         self._has_more, self._is_behind = len(pairs) == len(workers), False
-        return self._noted(pairs)
+        return self._noted(pairs, workers)
 
-    def _noted(self, pairs: list[tuple[str, Claim]]) -> list[tuple[str, Claim]]:
+    def _noted(
+        self, pairs: list[tuple[str, Claim]], workers: Sequence[str]
+    ) -> list[tuple[str, Claim]]:
+        self.was_full = len(pairs) == len(workers)
         if pairs:
             self._last = pairs[-1][1].place
         return pairs

@@ -62,7 +62,16 @@ class Outbox:
 class Inbox:
     """What django-q2's worker believes to be the task queue: its own mailbox and its cell."""
 
-    def __init__(self, board: Board, slot: int, generation: int, mailbox: Mailbox) -> None:
+    def __init__(
+        self,
+        board: Board,
+        slot: int,
+        generation: int,
+        mailbox: Mailbox,
+        **more: Any,
+    ) -> None:
+        """`more` is what the task of each message has, besides what was sent."""
+        self._more = more
         self._board = board
         self._slot = slot
         self._generation = generation
@@ -91,7 +100,7 @@ class Inbox:
             return STOP
         self._done = max(self._done, int(message["ticket"]))
         self.spent = 0.0
-        return message
+        return {**message, **self._more}
 
     def show(self, *, claim_id: UUID, **what: Any) -> None:
         """Write this worker's cell while it is busy: claim_id, attempt, deadline."""

@@ -55,7 +55,8 @@ def run_worker(
     ignore_stop_signals()
     silence_signals()
     keep_connections(busy_timeout=WORKER_BUSY_TIMEOUT)
-    inbox = Inbox(board, slot, generation, mailbox)
+    # A function: django-q2's worker would look up a name anew for each task.
+    inbox = Inbox(board, slot, generation, mailbox, func=work)
     scribe = Scribe(spool)
     scribe.listen()
     process_begins(forked=True)
@@ -86,7 +87,7 @@ def install(executor: Executor) -> None:
 
 
 def work(claims: Sequence[Sequence[Any]]) -> None:
-    """Execute a chunk: a list of claims. django-q2's worker calls this by name, with ids only."""
+    """Execute a chunk: a list of claims. django-q2's worker calls this, with ids only."""
     if _executor is None:
         raise DeferError(f"{__name__}.work runs in a worker of defer_worker only.")
     try:

@@ -359,7 +359,9 @@ class Pusher:
         self.board.write(slot, generation=1, doing=Doing.BUSY, done=done, claim_id=mine.claim_id)
 
     def learn(self, seconds: float = 0.0001) -> None:
+        """Let it know that the function is quick, and think that many wait."""
         self.broker._sizes.learn([NOOP], seconds)
+        self.broker._front("default").was_full = True
 
 
 def fill(count: int, **columns: Any) -> list[Run]:
@@ -377,6 +379,24 @@ def test_the_first_claims_are_single_and_then_come_chunks() -> None:
     for slot in range(2):
         pusher.idle(slot)
     assert min(numbers(pusher.claim())) > 1
+
+
+def test_what_waits_is_looked_at_only_where_the_last_claim_found_enough() -> None:
+    pusher = Pusher()
+    pusher.learn()
+    fill(1)
+    pusher.broker._front("default").was_full = False
+    with runs.captured() as queries:
+        assert numbers(pusher.claim()) == [1]
+    looks = [text for text in runs.statements(queries) if text.startswith("SELECT function")]
+    assert looks == []
+    fill(9)
+    for slot in range(2):
+        pusher.idle(slot)
+    assert numbers(pusher.claim()) == [1, 1]
+    for slot in range(2):
+        pusher.idle(slot)
+    assert numbers(pusher.claim()) == [2, 2]
 
 
 def test_a_chunk_has_a_limit() -> None:
