@@ -15,13 +15,15 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tests.benchmarks.arena import Arena, count, wait_for_zero
-from tests.benchmarks.contenders import DEFER, Contender
+from tests.benchmarks.contenders import DEFER, DEFER_SINGLE, Contender
 from tests.benchmarks.report import Report, Target, median, percentile, ratio
 from tests.benchmarks.scaling_steps import cpu
 
 SCALED: Final = replace(DEFER, name="scaled", workers=4)
 SHORT: Final = replace(DEFER, name="short")
-MIXED: Final = (replace(DEFER, name="mixed"),)
+CHUNKED: Final = replace(DEFER, name="mixed")
+SINGLE: Final = replace(DEFER_SINGLE, name="mixed_single")
+MIXED: Final = (CHUNKED, SINGLE)
 CLUSTERS: Final = (1, 2, 4, 8)
 RUNS: Final = 1000
 QUICK_RUNS: Final = 320  # each of 32 workers gets as many
@@ -32,6 +34,7 @@ QUICK_MIXED: Final = 400
 SLOW_MS: Final = 2000
 LINEAR: Final = 0.90  # of it, to reach
 IDEAL: Final = 1.10  # times it, to stay within
+NO_WORSE: Final = 1.0  # times it, to stay within
 WITHIN: Final = 300.0  # seconds
 WARM_UPS: Final = 4  # runs a worker
 
@@ -115,6 +118,11 @@ def measure(arena: Arena) -> Report:
     report.targets.append(Target(what, 1 / share, at_most=IDEAL))
     for contender in MIXED:
         _add_mix(report, contender, mixed, found[contender.name, 1])
+    waits = [
+        [percentile(one.waits, 99) for one in found[each.name, 1]] for each in (CHUNKED, SINGLE)
+    ]
+    what = "x the 99th percentile of the quick ones' wait without chunks"
+    report.targets.append(Target(what, ratio(*waits), at_most=NO_WORSE))
     return report
 
 
