@@ -69,9 +69,11 @@ class _Statement:
         if result.status in self._good:
             return result
         from psycopg.errors import OperationalError, error_from_result
-        from psycopg.pq import ConnStatus
+        from psycopg.pq import DiagnosticField
 
-        if self._pgconn.status == ConnStatus.BAD:
+        if (
+            result.error_field(DiagnosticField.SQLSTATE) is None
+        ):  # it is not the server that says so
             raise OperationalError(self._pgconn.get_error_message())
         raise error_from_result(result)
 
