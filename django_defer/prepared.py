@@ -71,9 +71,7 @@ class _Statement:
         from psycopg.errors import OperationalError, error_from_result
         from psycopg.pq import DiagnosticField
 
-        if (
-            result.error_field(DiagnosticField.SQLSTATE) is None
-        ):  # it is not the server that says so
+        if result.error_field(DiagnosticField.SQLSTATE) is None:  # the server did not say this
             raise OperationalError(self._pgconn.get_error_message())
         raise error_from_result(result)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -111,6 +113,17 @@ def test_a_connection_that_was_cut_raises_what_is_tried_again() -> None:
     with other.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s)", [raw.info.backend_pid])
     other.close()
+    with pytest.raises(OperationalError):
+        hot("SELECT %(n)s::int", n=2)
+    connections[DATABASE].close()
+    assert hot("SELECT %(n)s::int", n=3) == [(3,)]
+
+
+def test_a_connection_that_broke_without_a_word_raises_what_is_tried_again() -> None:
+    assert hot("SELECT %(n)s::int", n=1) == [(1,)]
+    line = socket.socket(fileno=os.dup(connections[DATABASE].connection.pgconn.socket))
+    line.shutdown(socket.SHUT_RDWR)
+    line.close()
     with pytest.raises(OperationalError):
         hot("SELECT %(n)s::int", n=2)
     connections[DATABASE].close()
