@@ -120,7 +120,8 @@ class Board:
     def claims_at_hand(self) -> set[UUID] | None:
         """Return the claims that workers are at; None when that cannot be known just now.
 
-        With those of their chunks, begun or not, until the cluster stops: then nothing more begins.
+        With those of their chunks, begun or not, unless these are wanted back or the cluster stops:
+        then nothing more of them begins.
         """
         found: set[UUID] = set()
         for slot in range(self.slots):
@@ -131,7 +132,7 @@ class Board:
                 found.add(cell.claim_id)
             ticket, claims = self.chunk(slot)
             is_over = cell.doing is Doing.IDLE and cell.done >= ticket
-            if not (is_over or self.is_stopping):
+            if not (is_over or self.is_stopping or self.is_recalled(slot, ticket)):
                 found.update(claims)
         return found
 
@@ -195,6 +196,11 @@ class Board:
     def recall(self, slot: int, ticket: int) -> None:
         """Tell this slot's worker to begin no more of what came with this ticket."""
         self._numbers[self._at(slot, _RECALLED) // 4] = ticket
+
+    def recall_all(self) -> None:
+        """Tell every worker so: the pusher is dead, and nobody watches what holds them up."""
+        for slot in range(self.slots):
+            self.recall(slot, self.given(slot))
 
     def is_recalled(self, slot: int, ticket: int) -> bool:
         """Say whether what came with this ticket is not to be begun any more."""

@@ -62,6 +62,7 @@ class RunBroker(Broker):  # type: ignore[misc]
         self._idle: list[int] = []  # as of the last look
         self._sizes = ChunkSizes(min(conf.chunk_size, MOST_CLAIMS))
         self._watch = ChunkWatch(board, self._sizes.learn)
+        self._wanted_back: list[tuple[str, list[Claim]]] = []
         self._pause = 0.0
         self._session: Any = None  # the connection that listens
         self._data_version: int | None = None
@@ -120,7 +121,9 @@ class RunBroker(Broker):  # type: ignore[misc]
 
     def _take_back(self) -> None:
         """Give back what waits behind a run that takes long."""
-        for worker, claims in self._watch.look():
+        self._wanted_back += self._watch.look()
+        while self._wanted_back:
+            worker, claims = self._wanted_back[0]
             held = Run.objects.using(self.using).held_by(self.cluster, worker)
             released = release(held.filter(claim_id__in=[each.claim_id for each in claims]))
             if released:
@@ -132,6 +135,7 @@ class RunBroker(Broker):  # type: ignore[misc]
                 len(claims),
                 extra={"event": "chunk.taken_back"},
             )
+            self._wanted_back.pop(0)  # what an error kept from being given back is tried again
 
     def _claim(self) -> list[tuple[str, str]]:
         """Claim for idle workers, beginning with another queue each time.

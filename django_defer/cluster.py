@@ -234,6 +234,7 @@ class Supervisor(Sentinel):  # type: ignore[misc]
             )
             self.pusher.join()
             self.pusher = None
+            self.board.recall_all()
             self.duties.release_later()
         if replace and self.pusher is None and now - self.pusher_born >= QUICK_DEATH:
             self.pusher = self.spawn_pusher()

@@ -73,6 +73,22 @@ def test_what_is_behind_a_long_run_goes_to_another_cluster(trees: Trees, tmp_pat
     assert set(Run.objects.values_list("attempt", "losses", "failures")) == {(1, 0, 0)}
 
 
+def test_what_is_behind_a_long_run_goes_back_also_when_nobody_watches_it(
+    trees: Trees, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes"
+    tree = warmed_up(trees, notes, 2)
+    long = enqueue_with_a_long_one(notes)
+    wait_for_state(long, "running")
+    tree.kill(tree.pusher)
+    others = Run.objects.exclude(pk=long.pk)
+    wait_until(lambda: others.filter(state="succeeded").count() == 39, what="the others' end")
+    wait_until_all_ended()
+    long.refresh_from_db()
+    assert not others.filter(started_at__gt=long.finished_at).exists()
+    assert set(Run.objects.values_list("attempt", "losses", "failures")) == {(1, 0, 0)}
+
+
 def test_a_worker_that_dies_in_the_middle_loses_the_run_it_was_at_and_no_other(
     trees: Trees, tmp_path: Path
 ) -> None:

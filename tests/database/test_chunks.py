@@ -467,6 +467,26 @@ def test_what_waits_behind_a_long_run_goes_to_another_worker(
     assert pusher.board.is_recalled(0, 1)
 
 
+def test_what_an_error_kept_from_going_back_does_so_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> int:
+        raise OperationalError("away")
+
+    pusher = Pusher(1)
+    pusher.learn()
+    fill(4)
+    got = pusher.claim()
+    pusher.at(0, got[0][0])
+    pusher.broker._take_back()
+    monkeypatch.setattr("django_defer.chunk_watch.time.monotonic", _later(PATIENCE + 0.01))
+    with monkeypatch.context() as away:
+        away.setattr("django_defer.broker.release", fail)
+        with pytest.raises(OperationalError):
+            pusher.broker._take_back()
+    assert Run.objects.filter(state=State.CLAIMED).count() == 4
+    pusher.broker._take_back()
+    assert Run.objects.filter(state=State.QUEUED, attempt=0).count() == 3
+
+
 def _later(seconds: float) -> Callable[[], float]:
     monotonic = time.monotonic
     return lambda: monotonic() + seconds

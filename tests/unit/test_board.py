@@ -227,6 +227,17 @@ def test_once_the_cluster_stops_only_what_was_begun_is_at_hand(board: Board) -> 
     assert board.claims_at_hand() == {chunk[1]}
 
 
+def test_what_is_wanted_back_is_at_hand_no_more(board: Board) -> None:
+    chunks = [[uuid4() for _ in range(3)] for _ in range(board.slots)]
+    for slot, chunk in enumerate(chunks):
+        board.give(slot, 7, chunk)
+        board.write(slot, generation=1, doing=Doing.BUSY, done=7, claim_id=chunk[1])
+    board.recall(0, 7)
+    assert board.claims_at_hand() == {chunks[0][1], *chunks[1], *chunks[2]}
+    board.recall_all()
+    assert board.claims_at_hand() == {chunk[1] for chunk in chunks}
+
+
 def test_the_chunks_of_slots_do_not_overlap(board: Board) -> None:
     chunks = [[uuid4() for _ in range(MOST_CLAIMS)] for _ in range(board.slots)]
     for slot, chunk in enumerate(chunks):
