@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.db import connections, transaction
 
 from django_defer import attempts
+from django_defer.conf import conf
 from django_defer.statements import execute
 from django_defer.states import State
 
@@ -54,8 +55,8 @@ class ChunkWrites:
         self._renew()
         success = self.unwritten
         now = success is not None and attempts.write_success(self.using, success)
-        if self._kept and not now:
-            self._make_durable()
+        if self._kept and not (now and conf.prepare_statements):
+            self._make_durable()  # a pooler's server may have crashed, and nobody noticed
         self._kept.clear()
         self.unwritten = None
         return now or (success is not None and self._was_written(success))

@@ -194,12 +194,15 @@ def test_a_success_whose_claim_was_taken_away_does_not_count(
 
 
 def crash(made: list[Run], *, also_the_start: Run | None = None) -> None:
-    """Forget what a database forgets that crashes: commits that did not wait for the disk."""
-    gone = [run.pk for run in made]
-    lost = {"state": State.CLAIMED, "started_at": None, "finished_at": None, "result": None}
-    rows = Run.objects.filter(pk__in=gone + ([also_the_start.pk] if also_the_start else []))
-    rows.update(**lost)
+    """Forget what a database forgets that crashes, and be cut off from it."""
+    forget(made + ([also_the_start] if also_the_start else []))
     connections[DATABASE].close()
+
+
+def forget(made: list[Run]) -> None:
+    """Take back the commits that did not wait for the disk."""
+    lost = {"state": State.CLAIMED, "started_at": None, "finished_at": None, "result": None}
+    Run.objects.filter(pk__in=[run.pk for run in made]).update(**lost)
 
 
 @pytest.mark.postgres
@@ -213,7 +216,21 @@ def test_what_a_crash_of_the_database_took_back_is_written_again(
     made, claims = chunk(after(where, fall, called, define), 4)
     executor.execute(*claims)
     assert called == [0, 1, 2, 3]
-    assert [fresh(run).get_result() for run in made] == [0, 1, 2, 3]
+    assert [fresh(run).get_result(5) for run in made] == [0, 1, 2, 3]
+
+
+@pytest.mark.postgres
+def test_behind_a_pooler_it_is_written_again_though_nobody_noticed_the_crash(
+    executor: Executor, define: Define, called: list[int]
+) -> None:
+    def fall() -> None:
+        forget(made[:2])
+
+    made, claims = chunk(after(2, fall, called, define), 4)
+    with defer_settings(PREPARE_STATEMENTS=False):
+        executor.execute(*claims)
+    assert called == [0, 1, 2, 3]
+    assert [fresh(run).get_result(5) for run in made] == [0, 1, 2, 3]
 
 
 @pytest.mark.postgres
