@@ -254,6 +254,7 @@ def test_rare_runs_are_looked_for_part_by_part(
 ) -> None:
     monkeypatch.setattr(reading, "LOOKED_THROUGH", 4)
     monkeypatch.setattr(run_list, "LOOKED_THROUGH", 4)
+    monkeypatch.setattr(counting, "planned", lambda rows: 0)  # other tests fill the table
     make_run(id=first_uuid7_of(NOON), queue="mail")
     make_run(id=first_uuid7_of(NOON + timedelta(hours=1)))
     for hour in range(2, 9):
