@@ -89,8 +89,8 @@ def assert_reads_only_what_it_takes(plan: dict[str, Any], count: int) -> None:
         assert not node.get("Rows Removed by Index Recheck"), node
     (locking,) = [node for node in nodes(plan) if node["Node Type"] == "LockRows"]
     asked_once = [each for each in nodes(locking) if each.get("Parent Relationship") == "InitPlan"]
-    # An index of 20,000 runs has 200 pages, and they lie on 800 pages of the table. What other tests
-    # left adds some, and what they left of the table of functions is asked once.
+    # An index of 20,000 runs has 200 pages, and they lie on 800 pages of the table. What other
+    # tests left adds some, and what they left of the table of functions is asked once.
     assert pages(locking) - sum(map(pages, asked_once)) <= 5 * count + 150
     (writing,) = [node for node in nodes(plan) if node["Node Type"] == "ModifyTable"]
     assert pages(writing) <= 60 * count + 40  # a new version of each, and its index entries

@@ -48,7 +48,7 @@ def make_slow(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> list[bool]
     return from_front
 
 
-def test_where_it_is_quick_each_claim_is_from_the_front(front: Front) -> None:
+def test_where_it_is_quick_each_claim_is_from_the_front(front: Front, clock: list[float]) -> None:
     first, late = new_run(), new_run()
     assert claimed(front) == [first.pk]
     early = new_run(id=UUID(int=first.pk.int - 1))
