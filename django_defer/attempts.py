@@ -156,20 +156,24 @@ def _sql(template: str, vendor: str) -> str:
 
 def _begun(vendor: str, claim: Claim, worker: str) -> dict[str, Any]:
     """Return what a start writes."""
-    ids = (claim.run_id, claim.claim_id)
-    run_id, claim_id = ids if vendor == "postgresql" else (each.hex for each in ids)
+    run_id, claim_id = _ids(vendor, claim)
     return {"id": run_id, "claim": claim_id, "worker": worker}
 
 
 def _ended(vendor: str, success: Success) -> dict[str, Any]:
     """Return what the finish of a success writes."""
-    claim, started_at = success.started.claim, success.started.started_at
-    values: dict[str, Any] = {"result": success.result, "started_at": started_at}
-    if vendor == "postgresql":
-        return {**values, "ended_id": claim.run_id, "ended_claim": claim.claim_id}
+    run_id, claim_id = _ids(vendor, success.started.claim)
+    started_at = success.started.started_at
     return {
         "result": success.result,
-        "started_at": as_text(started_at),
-        "ended_id": claim.run_id.hex,
-        "ended_claim": claim.claim_id.hex,
+        "started_at": started_at if vendor == "postgresql" else as_text(started_at),
+        "ended_id": run_id,
+        "ended_claim": claim_id,
     }
+
+
+def _ids(vendor: str, claim: Claim) -> tuple[UUID | str, UUID | str]:
+    """Return the ids of run and claim as this database stores them."""
+    if vendor == "postgresql":
+        return claim.run_id, claim.claim_id
+    return claim.run_id.hex, claim.claim_id.hex

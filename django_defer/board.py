@@ -15,13 +15,15 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 from django_defer.bell import Bell
+
+T = TypeVar("T")
 
 # A lone number is one aligned store through a memoryview, so no reader sees half of it
 # (struct.pack_into clears the place first). Offsets are in bytes.
@@ -185,13 +187,13 @@ class Board:
         """Return the ticket and the claims that `give` noted last; none if it died over that."""
         place = self._at(slot, _CHUNK_SEQUENCE) // 4
         begin = self._at(slot, _CHUNK) + _CHUNK_HEAD.size
-        for _ in range(1000):
-            before = self._numbers[place]
+
+        def read() -> tuple[int, bytes]:
             ticket, count = _CHUNK_HEAD.unpack_from(self._memory, self._at(slot, _CHUNK))
-            ids = bytes(self._bytes[begin : begin + 16 * min(count, MOST_CLAIMS)])
-            if before == self._numbers[place] and not before & 1:
-                return ticket, [UUID(bytes=ids[n : n + 16]) for n in range(0, len(ids), 16)]
-        return 0, []
+            return ticket, bytes(self._bytes[begin : begin + 16 * min(count, MOST_CLAIMS)])
+
+        ticket, ids = self._steadily(read, place) or (0, b"")
+        return ticket, [UUID(bytes=ids[n : n + 16]) for n in range(0, len(ids), 16)]
 
     def recall(self, slot: int, ticket: int) -> None:
         """Tell this slot's worker to begin no more of what came with this ticket."""
@@ -232,13 +234,25 @@ class Board:
     def read(self, slot: int) -> Cell | None:
         """Read a worker's cell; None when it died while writing."""
         place = self._at(slot, _SEQUENCE) // 4
+        values = self._steadily(
+            lambda: _CELL.unpack_from(self._memory, self._at(slot, _PAYLOAD)), place
+        )
+        if values is None:
+            return None
+        generation, pid, done, doing, claim, *rest = values
+        claim_id = UUID(bytes=claim) if claim != _NO_CLAIM else None
+        return Cell(generation, pid, Doing(doing), done, claim_id, *rest)
+
+    def _steadily(self, read: Callable[[], T], place: int) -> T | None:
+        """Return what was read while nobody wrote it; None when its writer died over it.
+
+        Its sequence number is in this place.
+        """
         for _ in range(1000):
             before = self._numbers[place]
-            values = _CELL.unpack_from(self._memory, self._at(slot, _PAYLOAD))
+            found = read()
             if before == self._numbers[place] and not before & 1:
-                generation, pid, done, doing, claim, *rest = values
-                claim_id = UUID(bytes=claim) if claim != _NO_CLAIM else None
-                return Cell(generation, pid, Doing(doing), done, claim_id, *rest)
+                return found
         return None
 
     def _at(self, slot: int, what: int) -> int:

@@ -20,7 +20,7 @@ from django_defer.alerter import GRACE, LAST_GRACE, Alerter, send_alerts
 from django_defer.board import STALE_AFTER, Board
 from django_defer.broker import RunBroker
 from django_defer.conf import conf
-from django_defer.connections import close_all, keep_connections
+from django_defer.connections import close_all, keep_connections, limit_statements
 from django_defer.database_duties import RETRY_ROUND, DatabaseDuties
 from django_defer.django_q2 import Sentinel, configure, fork_context
 from django_defer.durations import parse_duration
@@ -92,7 +92,7 @@ class Supervisor(Sentinel):  # type: ignore[misc]
     def run(self) -> None:
         """Work until told to stop (or, draining, until there is nothing left to do)."""
         keep_connections(busy_timeout=0.25)
-        self.duties.limit_statements()
+        limit_statements()
         process_begins(forked=False)
         handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         for number in handlers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -10,11 +11,13 @@ from typing import Any, Final, TypeVar
 
 from django.db import InterfaceError, InternalError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+STATEMENT_TIMEOUT: Final = 5000  # milliseconds, for the supervisor's own statements
 CHECK_AFTER: Final = 5.0  # seconds of idleness after which a connection is tested before use
 BUSY_PAUSE: Final = 0.05  # seconds between two tries for SQLite's write lock
 WORKER_BUSY_TIMEOUT: Final = 60.0  # seconds a function's own writes wait for SQLite's lock
@@ -46,6 +49,19 @@ def keep_connections(*, busy_timeout: float | None = None) -> None:
             options["transaction_mode"] = options.get("transaction_mode") or "IMMEDIATE"
             if busy_timeout is not None:
                 options["timeout"] = busy_timeout
+
+
+def limit_statements() -> None:
+    """Let no statement of this process (not its children) hang for long on PostgreSQL."""
+    supervisor = os.getpid()
+
+    def limit(connection: BaseDatabaseWrapper, **kwargs: object) -> None:
+        if os.getpid() == supervisor and connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT}")
+                cursor.execute(f"SET lock_timeout = {STATEMENT_TIMEOUT}")
+
+    connection_created.connect(limit, weak=False, dispatch_uid="django_defer.supervisor")
 
 
 def is_busy(error: Exception, using: str) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -15,8 +14,6 @@ from typing import Final
 from uuid import UUID
 
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.signals import connection_created
 
 from django_defer.attempt_facts import Failure
 from django_defer.board import Board
@@ -40,7 +37,6 @@ from django_defer.transitions import release
 
 logger = logging.getLogger(__name__)
 
-STATEMENT_TIMEOUT: Final = 5000  # milliseconds, for the supervisor's own statements
 DRAIN_ROUND: Final = 0.1  # seconds
 STRANDED_AFTER: Final = timedelta(seconds=2)  # a claim reaches its worker within milliseconds
 STRANDED_LOOK: Final = 2.5  # seconds between two looks for such claims: they are rare
@@ -69,18 +65,6 @@ class DatabaseDuties:
         self._stranded_pace = Pace(quick=QUICK, shortest=STRANDED_LOOK)
         self.logs = LogWriter(self.using)
         self._pruner = Pruner(self.using, membership.is_to_prune)
-
-    def limit_statements(self) -> None:
-        """Let no statement of this process (not its children) hang for long on PostgreSQL."""
-        supervisor = os.getpid()
-
-        def limit(connection: BaseDatabaseWrapper, **kwargs: object) -> None:
-            if os.getpid() == supervisor and connection.vendor == "postgresql":
-                with connection.cursor() as cursor:
-                    cursor.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT}")
-                    cursor.execute(f"SET lock_timeout = {STATEMENT_TIMEOUT}")
-
-        connection_created.connect(limit, weak=False, dispatch_uid="django_defer.supervisor")
 
     def join(self) -> bool:
         """Enter the cluster's row. False: the database cannot be reached, try again."""
