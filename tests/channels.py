@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from django_defer.alerts.messages import Channel, Refused
+from django_defer.alerts.messages import Channel, Refused, TryLater
 
 if TYPE_CHECKING:
     from django_defer.alerts.messages import Message
@@ -52,12 +52,12 @@ class BrokenChannel(Channel):
 
 
 class HangingChannel(Channel):
-    """Takes its time."""
+    """Never answers: a late answer would be written after the test's transaction."""
 
     def send(self, message: Message) -> str:
         """Hang."""
         time.sleep(30)
-        return ""
+        raise TryLater("never answered")
 
 
 def lines_of(path: Path) -> list[list[str]]:
