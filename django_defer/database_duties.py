@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 DRAIN_ROUND: Final = 0.1  # seconds
 STRANDED_AFTER: Final = timedelta(seconds=2)  # a claim reaches its worker within milliseconds
-STRANDED_LOOK: Final = 2.5  # seconds between two looks for such claims: they are rare
+STRANDED_LOOK: Final = 1.0  # seconds between two tries to give such claims back
 QUICK: Final = 0.01  # seconds; a look that takes longer is not taken each round
 RETRY_ROUND: Final = 0.25  # seconds until the next try while the database is away
 
@@ -142,7 +142,7 @@ class DatabaseDuties:
             return
         if time.monotonic() >= self._reap_at:
             self._reap(look(self.using).now)
-        self._release_stranded()
+        self._release_stranded(seen)
         self._find_aborts()
         if ticked or (beaten and self._news):
             seen = self._look()
@@ -154,7 +154,7 @@ class DatabaseDuties:
             self.is_drained = not self.membership.has_work()
 
     def _look(self) -> Look:
-        seen = look(self.using)
+        seen = look(self.using, self.membership.id)
         self._looked_at = time.monotonic()
         return seen
 
@@ -229,9 +229,11 @@ class DatabaseDuties:
             self._news = bool(release(self._held().exclude(claim_id__in=at_hand))) or self._news
             self._release = False
 
-    def _release_stranded(self) -> None:
+    def _release_stranded(self, seen: Look) -> None:
         """Give back claims that no worker is at: the pusher died before it handed them over, or
         never learnt that its claim went through."""
+        if seen.oldest_claim is None or seen.oldest_claim > seen.now - STRANDED_AFTER:
+            return
         if not self._stranded_pace.is_due:
             return
         at_hand = self.board.claims_at_hand()  # looked at first: what is started later is younger

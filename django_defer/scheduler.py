@@ -21,13 +21,14 @@ from django_defer.materialise import materialise
 from django_defer.models import CronDefinition, Run
 from django_defer.overlaps import end_waits
 from django_defer.prune import Pruner
-from django_defer.states import WAITING, Reason, State
+from django_defer.states import ACTIVE, WAITING, Reason, State
 from django_defer.transitions import BATCH, discard, promote
 from django_defer.wakeup import announce
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+    from uuid import UUID
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,9 @@ SELECT {now},
        (SELECT min(next_slot_at) FROM {definition}
         WHERE enabled AND paused_at IS NULL AND orphaned_at IS NULL),
        (SELECT min(discard_after) FROM {run}
-        WHERE discard_after IS NOT NULL AND state IN ({waiting}))
+        WHERE discard_after IS NOT NULL AND state IN ({waiting})),
+       (SELECT min(claimed_at) FROM {run}
+        WHERE cluster = %s AND attempt >= 0 AND state IN ({active}) AND state = 'claimed')
 """
 
 
@@ -54,6 +57,7 @@ class Look:
     next_run: datetime | None
     next_slot: datetime | None
     next_deadline: datetime | None = None
+    oldest_claim: datetime | None = None  # that the cluster which looks has not started
 
     @property
     def has_due_runs(self) -> bool:
@@ -81,7 +85,7 @@ class Ticked:
     discarded: int = 0
 
 
-def look(using: str) -> Look:
+def look(using: str, cluster: UUID | None = None) -> Look:
     """Ask the database for its time and the next due instants, in one query."""
     connection = connections[using]
     sql = _LOOK.format(
@@ -89,9 +93,10 @@ def look(using: str) -> Look:
         run=Run._meta.db_table,
         definition=CronDefinition._meta.db_table,
         waiting=", ".join(f"'{state}'" for state in sorted(WAITING)),
+        active=", ".join(f"'{state}'" for state in sorted(ACTIVE)),
     )
     with connection.cursor() as cursor:
-        cursor.execute(sql, [])
+        cursor.execute(sql, [cluster and cluster.hex])
         now, *moments = cursor.fetchone()
     return Look(
         as_instant(now, connection),

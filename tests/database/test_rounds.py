@@ -11,7 +11,7 @@ from django.db import OperationalError
 
 from django_defer import database_duties as module
 from django_defer import scheduler
-from django_defer.board import Board
+from django_defer.board import Board, Doing
 from django_defer.clock import DatabaseNow
 from django_defer.database_duties import DatabaseDuties
 from django_defer.membership import Membership
@@ -19,13 +19,15 @@ from django_defer.models import Cluster, Run
 from django_defer.scheduler import Look, Ticked, look
 from django_defer.states import State
 from tests import runs
-from tests.runs import DATABASE, new_definition, new_run
+from tests.runs import DATABASE, fresh, new_cluster, new_definition, new_run
 
 if TYPE_CHECKING:
     from typing import NoReturn
+    from uuid import UUID
 
 pytestmark = runs.in_transaction
 
+SECOND = timedelta(seconds=1)
 LATER = runs.LONG_AGO + timedelta(seconds=0.5)
 
 
@@ -100,7 +102,7 @@ def test_a_round_without_anything_due_or_to_beat_looks_once(
 ) -> None:
     looks: list[str] = []
 
-    def noting_look(using: str) -> Look:
+    def noting_look(using: str, cluster: UUID) -> Look:
         looks.append(using)
         return Look(runs.LONG_AGO, None, LATER)
 
@@ -112,7 +114,7 @@ def test_a_round_without_anything_due_or_to_beat_looks_once(
 def test_it_sleeps_until_the_slot_however_long_the_round_took(
     duties: DatabaseDuties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "look", lambda using: Look(runs.LONG_AGO, None, LATER))
+    monkeypatch.setattr(module, "look", lambda using, cluster: Look(runs.LONG_AGO, None, LATER))
     duties.perform()
     at_first = duties.seconds_until_next()
     time.sleep(0.02)
@@ -185,3 +187,27 @@ def test_others_are_watched_from_the_join_on(duties: DatabaseDuties) -> None:
     reaped = [member.reap(joined + timedelta(seconds=after)) for after in (14, 28, 29.5, 30.1)]
     assert reaped[:3] == [0, 0, 0]
     assert reaped[3] >= 1
+
+
+# -- claims that no worker is at -------------------------------------------------------------------
+
+
+def test_a_claim_that_no_worker_is_at_is_given_back_after_a_moment(duties: DatabaseDuties) -> None:
+    mine, theirs = (
+        new_run(state=State.CLAIMED, cluster=cluster, claimed_at=DatabaseNow(-SECOND))
+        for cluster in (duties.membership.id, new_cluster().pk)
+    )
+    duties._round()
+    assert fresh(mine).state == State.CLAIMED  # its worker may be about to start it
+    Run.objects.update(claimed_at=DatabaseNow(-3 * SECOND))
+    duties._round()
+    assert (fresh(mine).state, fresh(theirs).state) == (State.QUEUED, State.CLAIMED)
+
+
+def test_an_old_claim_that_a_worker_is_at_is_left_to_it(duties: DatabaseDuties) -> None:
+    run = new_run(
+        state=State.CLAIMED, cluster=duties.membership.id, claimed_at=DatabaseNow(-3 * SECOND)
+    )
+    duties.board.write(0, generation=1, doing=Doing.BUSY, done=1, claim_id=run.claim_id)
+    duties._round()
+    assert fresh(run).state == State.CLAIMED
