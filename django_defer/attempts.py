@@ -21,7 +21,7 @@ from django_defer.clock import SQL_NOW, DatabaseNow, as_instant, as_text
 from django_defer.metadata import Pairs
 from django_defer.models import Run
 from django_defer.outcomes import Ended, is_success_wanted, record
-from django_defer.statements import execute
+from django_defer.statements import execute, execute_together
 from django_defer.states import ACTIVE, Outcome, Reason, State
 from django_defer.transitions import discard
 
@@ -62,14 +62,16 @@ def start(using: str, claim: Claim, worker: str) -> Started | None:
 def succeed_and_start(
     using: str, success: Success, claim: Claim, worker: str
 ) -> tuple[bool, Started | None]:
-    """Do what `succeed` and `start` do, in one statement on PostgreSQL.
+    """Do what `succeed` and `start` do, in one commit.
 
     Waits for the disk only if nothing was started.
     """
     vendor = connections[using].vendor
     if vendor != "postgresql":
-        with transaction.atomic(using=using):
-            return write_success(using, success), start(using, claim, worker)
+        ended = _sql(_SUCCEED, vendor), _ended(vendor, success)
+        begun = _sql(_START, vendor), _begun(vendor, claim, worker)
+        written, rows = execute_together(using, ended, begun)
+        return bool(written), _started(using, claim, rows[0]) if rows else None
     values = {**_ended(vendor, success), **_begun(vendor, claim, worker)}
     ((written, *row),) = execute(using, _sql(_SUCCEED_AND_START, vendor), values, hot=True)
     return bool(written), None if row[0] is None else _started(using, claim, row)

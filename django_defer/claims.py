@@ -7,13 +7,14 @@ cluster row exists, so a cluster that was declared dead claims nothing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from django.db import connections, transaction
+from django.db import connections
 
 from django_defer.clock import SQL_NOW
 from django_defer.models import BackgroundFunction, Cluster, Queue, Run
@@ -73,9 +74,23 @@ RETURNING run.id, run.claim_id, run.attempt, run.priority, run.function, n
 _BEYOND = " AND priority = %(priority)s AND id > %(id)s"
 
 _SQLITE = """
-UPDATE {run} SET state = 'claimed', claimed_at = {now}, attempt = %s, cluster = %s, worker = %s,
-    claim_id = %s
-WHERE id = %s AND state = 'queued'
+UPDATE {run}
+SET state = 'claimed', claimed_at = {now}, attempt = attempt + 1, cluster = %(cluster)s,
+    worker = json_extract(%(workers)s, '$[' || (n - 1) || ']'),
+    claim_id = lower(hex(randomblob(16)))
+FROM (
+    SELECT id AS picked, row_number() OVER (ORDER BY priority DESC, id) AS n FROM (
+        SELECT id, priority FROM {run}
+        WHERE state = 'queued' AND queue = %(queue)s AND function IN (
+            SELECT value FROM json_each(%(keys)s)
+            EXCEPT SELECT key FROM {function} WHERE paused_at IS NOT NULL)
+        ORDER BY priority DESC, id
+        LIMIT {limit})
+)
+WHERE id = picked
+  AND EXISTS (SELECT 1 FROM {cluster} WHERE id = %(cluster)s)
+  AND NOT EXISTS (SELECT 1 FROM {queue} WHERE name = %(queue)s AND paused_at IS NOT NULL)
+RETURNING id, claim_id, attempt, priority, function, worker
 """
 
 _WAITING_FUNCTIONS = """
@@ -118,6 +133,7 @@ def _statement(template: str, limit: int, *, is_beyond: bool) -> str:
     """
     return template.format(
         run=Run._meta.db_table,
+        now=SQL_NOW["sqlite"],
         function=BackgroundFunction._meta.db_table,
         cluster=Cluster._meta.db_table,
         queue=Queue._meta.db_table,
@@ -186,31 +202,18 @@ def _claim_sqlite(
     using: str, queue: str, cluster: UUID, workers: Sequence[str], keys: Sequence[str]
 ) -> list[tuple[str, Claim]]:
     """Do the same under SQLite's one write lock. Looks first: an empty queue takes no lock."""
-    runs = Run.objects.using(using)
-    waiting = (
-        runs.queued()
-        .filter(queue=queue, function__in=keys)
-        .exclude(function__in=BackgroundFunction.objects.using(using).paused().values("key"))
-        .order_by("-priority", "id")
-    )
+    waiting = Run.objects.using(using).queued().filter(queue=queue, function__in=keys)
     if not waiting.exists():
         return []
-    with transaction.atomic(using=using):
-        if not Cluster.objects.using(using).filter(pk=cluster).exists():
-            return []
-        if Queue.objects.using(using).filter(pk=queue, paused_at__isnull=False).exists():
-            return []
-        picked = list(waiting.values_list("pk", "attempt", "function")[: len(workers)])
-        claimed = [
-            (worker, Claim(pk, uuid4(), attempt + 1, function=function))
-            for worker, (pk, attempt, function) in zip(workers, picked, strict=False)
-        ]
-        with connections[using].cursor() as cursor:
-            cursor.executemany(
-                _SQLITE.format(run=Run._meta.db_table, now=SQL_NOW["sqlite"]),
-                [
-                    (mine.attempt, cluster.hex, worker, mine.claim_id.hex, mine.run_id.hex)
-                    for worker, mine in claimed
-                ],
-            )
-    return claimed
+    values = {
+        "queue": queue,
+        "keys": json.dumps(list(keys)),
+        "cluster": cluster.hex,
+        "workers": json.dumps(list(workers)),
+    }
+    rows = execute(using, _statement(_SQLITE, len(workers), is_beyond=False), values, hot=True)
+    rows.sort(key=lambda row: (-row[3], row[0]))  # they come in any order
+    return [
+        (worker, Claim(UUID(run), UUID(claim_id), attempt, function=function))
+        for run, claim_id, attempt, _, function, worker in rows
+    ]

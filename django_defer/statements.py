@@ -1,12 +1,15 @@
-"""Execute the few statements of the hot path: prepared on PostgreSQL, plain on SQLite.
+"""Execute the few statements of the hot path: prepared on PostgreSQL, without detours on SQLite.
 
-Django's own cursors bind on the client and never prepare. Ours are a raw psycopg cursor on the
-same connection, so they join its transactions; errors are Django's all the same.
+Django's own cursors bind on the client and never prepare; on SQLite, what they do around a
+statement takes as long as the statement. Ours are on the same connection, so they join its
+transactions; errors are Django's all the same.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from django.db import connections
@@ -24,7 +27,8 @@ def execute(
     What is `hot` is executed in the quickest way there is, on a connection that does not listen.
     """
     connection = connections[using]
-    if connection.vendor != "postgresql" or not conf.prepare_statements:
+    is_postgresql = connection.vendor == "postgresql"
+    if not conf.prepare_statements or not (hot or is_postgresql):
         with connection.cursor() as cursor:
             cursor.execute(sql, values)
             return list(cursor.fetchall())
@@ -32,11 +36,40 @@ def execute(
     connection.validate_no_broken_transaction()
     with connection.wrap_database_errors:
         raw = connection.connection
+        if not is_postgresql:
+            return list(raw.execute(_named(sql), values))
         if hot and raw.autocommit and raw.pgconn.transaction_status == IDLE:
             return _prepared_of(raw).execute(sql, values)
         cursor = _cursor_of(raw)
         cursor.execute(sql, values, binary=True)
         return list(cursor.fetchall())
+
+
+def execute_together(
+    using: str, *statements: tuple[str, Mapping[str, Any]]
+) -> list[list[tuple[Any, ...]]]:
+    """Execute hot statements in one transaction of SQLite; return the rows of each."""
+    connection: Any = connections[using]
+    connection.ensure_connection()
+    raw = connection.connection
+    if raw.in_transaction:
+        return [execute(using, sql, values, hot=True) for sql, values in statements]
+    with connection.wrap_database_errors:
+        raw.execute(f"BEGIN {connection.transaction_mode or ''}")
+        try:
+            found = [execute(using, sql, values, hot=True) for sql, values in statements]
+            raw.execute("COMMIT")
+        except BaseException:
+            if raw.in_transaction:
+                raw.execute("ROLLBACK")
+            raise
+    return found
+
+
+@cache
+def _named(sql: str) -> str:
+    """Return the statement with the placeholders of SQLite itself."""
+    return sql % {name: f":{name}" for name in re.findall(r"%\((\w+)\)s", sql)}
 
 
 def _prepared_of(raw: Any) -> Prepared:
