@@ -1,4 +1,8 @@
-"""The app: discovers background functions once the apps are loaded, and registers the checks."""
+"""The app: discovers background functions once the apps are loaded, and registers the checks.
+
+Every process of a project pays for what is imported here. What only some need, such as alerts,
+Sentry, cron expressions, they import when they first need it.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,8 @@ class DeferConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Discover, and register signal receivers and checks."""
-        from django_defer import checks, outcomes, sentry, signals  # noqa: F401
-        from django_defer.alerts import pings, recording
+        """Discover, and register the checks."""
+        from django_defer import checks  # noqa: F401
         from django_defer.discovery import discover
 
-        outcomes.add_hook(recording.record, successes=recording.is_success_wanted)
-        outcomes.add_hook(pings.record, successes=pings.is_success_wanted)
-        pings.connect()
-        sentry.connect()
         discover()

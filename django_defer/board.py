@@ -22,6 +22,7 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 from django_defer.bell import Bell
+from django_defer.conf import MOST_CLAIMS
 
 T = TypeVar("T")
 
@@ -33,7 +34,6 @@ _CHUNK_SEQUENCE, _CHUNK = 112, 120
 _CELL: Final = struct.Struct("@IIIB16sHdd")
 _CHUNK_HEAD: Final = struct.Struct("@II")  # ticket, number of claims
 
-MOST_CLAIMS: Final = 64  # that a worker may be given at once
 _SLOT_SIZE: Final = _CHUNK + _CHUNK_HEAD.size + 16 * MOST_CLAIMS
 _NO_CLAIM: Final = bytes(16)
 

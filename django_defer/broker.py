@@ -15,11 +15,11 @@ from uuid import UUID
 
 from django.db import DatabaseError, connections
 
-from django_defer.board import MOST_CLAIMS, Board
+from django_defer.board import Board
 from django_defer.chunk_sizes import ChunkSizes
 from django_defer.chunk_watch import ChunkWatch
 from django_defer.claims import Claim, claim_by_index, waiting_queues
-from django_defer.conf import conf
+from django_defer.conf import MOST_CLAIMS, conf
 from django_defer.connections import drop, is_busy
 from django_defer.django_q2 import Broker, SignedPackage
 from django_defer.durations import parse_duration

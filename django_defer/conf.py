@@ -39,6 +39,8 @@ DEFAULTS: Final[dict[str, Any]] = {
     "SENTRY": True,
 }
 
+MOST_CLAIMS: Final = 64  # that a worker may be given at once: the largest CHUNK_SIZE
+
 
 class Conf:
     """Attribute access to `settings.DEFER`; a missing key has its default."""

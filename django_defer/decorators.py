@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
 from django_defer.call_options import CallOptions
-from django_defer.cron import CronSchedule
 from django_defer.event_loop import in_thread
 from django_defer.exceptions import InvalidOption, ScheduledFunctionError
 from django_defer.options import former_keys_for, key_for, parse_options
@@ -18,14 +17,15 @@ from django_defer.registry import (
 )
 from django_defer.schedule_options import NAMES as SCHEDULE_OPTIONS
 from django_defer.schedule_options import parse_schedule_options
-from django_defer.schedules import Every, parse_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from django_defer.bulk import InBulk
+    from django_defer.cron import CronSchedule
     from django_defer.durations import DurationLike
     from django_defer.models import Run
+    from django_defer.schedules import Every
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -207,6 +207,8 @@ class Defer:
         delay up to this long), `enabled` (a bool or a function that returns one), `starts_at` and
         `ends_at` (aware datetimes). The other options are those of `@defer`.
         """
+        from django_defer.cron import CronSchedule
+
         zone = options.pop("timezone", "UTC")
         function, expression = _target(first, second, 'defer.cron("0 8 * * MON")')
 
@@ -234,6 +236,8 @@ class Defer:
         `starts_at`, or else from the first sync, and kept in the database: no restart or deploy
         begins it anew. The options are those of `defer.cron`, without `timezone`.
         """
+        from django_defer.schedules import Every, parse_interval
+
         if "timezone" in options:
             raise InvalidOption("An interval knows no time zone: leave timezone= out.")
         function, interval = _target(first, second, 'defer.every("10s")')

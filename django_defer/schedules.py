@@ -14,8 +14,9 @@ from django_defer.durations import format_duration, parse_duration
 from django_defer.exceptions import InvalidDuration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from django_defer.cron_warnings import CronWarning
     from django_defer.durations import DurationLike
 
 SHORTEST_INTERVAL: Final = timedelta(seconds=1)
@@ -45,6 +46,10 @@ class Every:
     def describe(self) -> str:
         """Return "every 10s"."""
         return f"every {format_duration(self.interval)}"
+
+    def warnings(self, key: str = "") -> Sequence[CronWarning]:
+        """Return nothing: an interval means what it looks like."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,6 @@ from django_defer.exceptions import Retry
 from django_defer.models import Run
 from django_defer.redaction import sensitive_names
 from django_defer.states import State
-from django_defer.surroundings import surround
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,16 +32,6 @@ if TYPE_CHECKING:
 
 FLUSH: Final = 2.0  # seconds that a worker's end may wait for what is not sent yet
 LEVELS: Final = {"run.failed": "error", "run.retrying": "warning", "run.lost": "warning"}
-REPORTED: Final = (
-    signals.run_started,
-    signals.run_succeeded,
-    signals.run_failed,
-    signals.run_retrying,
-    signals.run_lost,
-    signals.run_cancelled,
-    signals.run_aborted,
-    signals.run_discarded,
-)
 
 _former: list[object] = []  # clients of the parent process: their locks may be held for ever here
 
@@ -55,11 +44,9 @@ def sdk() -> Any | None:
     return module if module.get_client().is_active() else None
 
 
-def connect() -> None:
-    """Listen for what happens to runs."""
-    surround(scope_of, begins=begin_process, ends=flush)
-    for signal in REPORTED:
-        signal.connect(report, dispatch_uid="django_defer.sentry")
+def is_event_wanted(name: str, function: str) -> bool:
+    """Say whether `receive` is to be told: of everything, where there is Sentry."""
+    return sdk() is not None
 
 
 def begin_process(forked: bool) -> None:
@@ -87,7 +74,7 @@ def begin_process(forked: bool) -> None:
             scope.set_client(client)
 
 
-def flush() -> None:
+def end_process() -> None:
     """Let the SDK send what it has, for a short time: a forked process ends without asking it."""
     sentry = sdk()
     if sentry is not None:
@@ -95,7 +82,7 @@ def flush() -> None:
 
 
 @contextmanager
-def scope_of(started: Started) -> Iterator[None]:
+def around(started: Started) -> Iterator[None]:
     """Keep what is set on Sentry's scope during an attempt to this attempt, and name its run."""
     sentry = sdk()
     if sentry is None:
@@ -118,7 +105,7 @@ def scope_of(started: Started) -> Iterator[None]:
         yield
 
 
-def report(sender: object, event: RunEvent, **kwargs: object) -> None:
+def receive(event: RunEvent) -> None:
     """Send what Sentry is to know of this: an error, a check-in, both or nothing."""
     sentry = sdk()
     if sentry is None:

@@ -4,19 +4,27 @@ Each is sent after its commit with `send_robust`, in the process where it happen
 from the death of a worker (`run_lost`, and `run_failed` if that was one time too many; a time-out)
 comes from a supervisor, `run_discarded` from whoever noticed, all else from a worker. Receivers get
 `event`, a RunEvent.
+
+Two modules of ours listen, too: `receive(event)` is called where `is_event_wanted(name, function)`
+is true. That is quicker to ask than to send a signal, and as a rule nobody wants a run's start.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from functools import cache
+from importlib import import_module
+from typing import Any, Final
 from uuid import UUID
 
 from django.dispatch import Signal
 
 logger = logging.getLogger("django_defer.runs")
+
+LISTENERS: Final = ("django_defer.alerts.pings", "django_defer.sentry")
 
 run_started = Signal(use_caching=True)
 run_succeeded = Signal(use_caching=True)
@@ -59,24 +67,35 @@ _SIGNALS = {
 }
 
 
+@cache
+def listeners() -> list[Any]:
+    """Return the modules, imported when something first happens to a run in this process."""
+    return [import_module(name) for name in LISTENERS]
+
+
 def emit(name: str, **facts: Any) -> None:
     """Log what happened, and send the signal called `name` ("run.failed") with these facts."""
     signal, level = _SIGNALS[name]
+    ours = [each for each in listeners() if each.is_event_wanted(name, facts["function"])]
     is_logged = logger.isEnabledFor(level)
-    if not (is_logged or signal.has_listeners(RunEvent)):
-        return  # as a rule nobody wants to know that a run was started
+    if not (is_logged or ours or signal.has_listeners(RunEvent)):
+        return
     event = RunEvent(name=name, **facts)
     if is_logged:
         _log(event, level)
+    for listener in ours:
+        try:
+            listener.receive(event)
+        except Exception:  # noqa: BLE001 - it is said, as what a receiver raises
+            _say_failed(logger.exception, name, listener.__name__)
     for receiver, answer in signal.send_robust(sender=RunEvent, event=event):
         if isinstance(answer, Exception):
-            logger.error(
-                "signal.receiver_failed %s receiver=%r: %r",  # Django logs the traceback
-                name,
-                receiver,
-                answer,
-                extra={"event": "signal.receiver_failed"},
-            )
+            _say_failed(logger.error, name, f"{receiver!r}: {answer!r}")  # Django logs the rest
+
+
+def _say_failed(say: Callable[..., None], name: str, receiver: str) -> None:
+    extra = {"event": "signal.receiver_failed"}
+    say("signal.receiver_failed %s receiver=%s", name, receiver, extra=extra)
 
 
 def _log(event: RunEvent, level: int) -> None:

@@ -20,7 +20,6 @@ from django_defer.conf import conf
 from django_defer.connections import UNREACHABLE, drop
 from django_defer.models import Ping, PingKind
 from django_defer.registry import registry
-from django_defer.signals import run_started
 from django_defer.states import State
 
 if TYPE_CHECKING:
@@ -48,12 +47,12 @@ KINDS: Final = {
 # -- writing ---------------------------------------------------------------------------------------
 
 
-def connect() -> None:
-    """Listen for runs that start."""
-    run_started.connect(note_start, dispatch_uid="django_defer.pings")
+def is_event_wanted(name: str, function: str) -> bool:
+    """Say whether `receive` is to be told of this: the start of a function that is pinged."""
+    return name == "run.started" and _key_of_pinged(function) is not None
 
 
-def note_start(sender: object, event: RunEvent, **kwargs: object) -> None:
+def receive(event: RunEvent) -> None:
     """Write the ping of a run's first start. If that fails, the run goes on without."""
     if event.attempt != 1 or (key := _key_of_pinged(event.function)) is None:
         return

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 from django.conf import settings
 from django.core import checks
 
-from django_defer.alerts.routes import read_route
 from django_defer.registry import registry
 
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ def check_alerts(**kwargs: object) -> list[checks.CheckMessage]:
     entries = given.get("ALERTS", ()) if isinstance(given, dict) else ()
     if not isinstance(entries, (list, tuple)) or not entries:
         return []  # E001 has said it, or nobody is to be told
+    from django_defer.alerts.routes import read_route
+
     found: list[checks.CheckMessage] = []
     read: dict[str, Route] = {}
     for number, entry in enumerate(entries):

@@ -16,7 +16,6 @@ from django.db import connections
 
 import django_defer
 from django_defer.checks.database import database_alias
-from django_defer.cron import CronSchedule
 from django_defer.discovery import oddities
 from django_defer.durations import format_duration
 from django_defer.exceptions import (
@@ -58,7 +57,7 @@ def check_schedules(**kwargs: object) -> list[checks.CheckMessage]:
             id=CRON_IDS[warning.code],
         )
         for function in registry
-        if isinstance(function.schedule, CronSchedule)
+        if function.schedule is not None
         for warning in function.schedule.warnings(function.key)
     ]
 

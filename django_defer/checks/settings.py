@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.conf import settings
 from django.core import checks
 
-from django_defer.board import MOST_CLAIMS
-from django_defer.conf import DEFAULTS, unknown_keys
+from django_defer.conf import DEFAULTS, MOST_CLAIMS, unknown_keys
 from django_defer.durations import parse_duration
 from django_defer.exceptions import InvalidDuration
 

@@ -9,14 +9,14 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from django_defer.clock import InstantField
-from django_defer.cron import CronSchedule
 from django_defer.event_loop import in_thread
 from django_defer.models.functions import BackgroundFunction, Pausable
 from django_defer.querysets import DefinitionManager
-from django_defer.schedules import Bounded, IntervalSchedule, Schedule, parse_interval
 
 if TYPE_CHECKING:
+    from django_defer.cron import CronSchedule
     from django_defer.models.runs import Run
+    from django_defer.schedules import IntervalSchedule, Schedule
 
 
 class CronDefinition(Pausable):
@@ -149,6 +149,8 @@ class CronDefinition(Pausable):
         schedule = self._interval() if self.kind == self.Kind.EVERY else self._cron()
         if self.starts_at is None and self.ends_at is None:
             return schedule
+        from django_defer.schedules import Bounded
+
         return Bounded(schedule, self.starts_at, self.ends_at)
 
     def next_slot_after(self, now: datetime) -> datetime | None:
@@ -173,10 +175,16 @@ class CronDefinition(Pausable):
         except ValueError:
             return ""
 
+    # Most processes of a project ask no definition when it is due: they don't import how to tell.
+
     def _cron(self) -> CronSchedule:
+        from django_defer.cron import CronSchedule
+
         return CronSchedule(self.expression, self.timezone, key=str(self.function_id))
 
     def _interval(self) -> IntervalSchedule:
+        from django_defer.schedules import IntervalSchedule, parse_interval
+
         interval = self.interval
         if self.expression_override:
             interval = parse_interval(self.expression_override)

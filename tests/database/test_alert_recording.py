@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -172,7 +173,7 @@ def test_a_hook_that_fails_changes_no_outcome(
         AlertEvent.objects.using(using).create(event="half")
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr(outcomes, "_hooks", [broken])
+    monkeypatch.setattr(outcomes, "hooks", lambda: [SimpleNamespace(record=broken)])
     started = running()
     assert endings.fail(DATABASE, started, OOPS, None) == State.FAILED
     assert fresh(Run.objects.using(DATABASE).get(pk=started.claim.run_id)).state == State.FAILED

@@ -12,7 +12,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from django_defer import board as board_module
-from django_defer.board import MOST_CLAIMS, STALE_AFTER, Board, Cell, Doing
+from django_defer.board import STALE_AFTER, Board, Cell, Doing
+from django_defer.conf import MOST_CLAIMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

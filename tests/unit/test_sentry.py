@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -251,7 +252,7 @@ def test_what_fails_around_a_run_is_logged_and_changes_nothing(
         raise ZeroDivisionError
         yield
 
-    monkeypatch.setattr(surroundings, "_around", [broken])
+    monkeypatch.setattr(surroundings, "hooks", lambda: [SimpleNamespace(around=broken)])
     done = []
     with caplog.at_level(logging.ERROR), surrounded(started()):
         done.append(1)
