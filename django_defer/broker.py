@@ -1,7 +1,7 @@
 """django-q2's Broker on the run table: `dequeue` claims runs for the workers that are idle now.
 
 Nothing is claimed for a busy worker; and what a chunk brought it goes back when one run takes long,
-so nothing waits behind a long run while another host idles. Payloads hold ids and nothing else.
+so nothing waits behind a long run while another host idles. Tasks hold ids and nothing else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from django_defer.chunk_watch import ChunkWatch
 from django_defer.claims import Claim, claim_by_index, waiting_queues
 from django_defer.conf import MOST_CLAIMS, conf
 from django_defer.connections import drop, is_busy
-from django_defer.django_q2 import Broker, SignedPackage
+from django_defer.django_q2 import Broker
 from django_defer.durations import parse_duration
 from django_defer.exceptions import DeferError
 from django_defer.fronts import Front
@@ -30,6 +30,8 @@ from django_defer.transitions import release
 from django_defer.wakeup import CHANNEL, WINDOW, announce
 
 logger = logging.getLogger(__name__)
+
+Task = tuple[str, dict[str, Any]]  # an id, and what is sent to the worker
 
 LONGEST_WAIT: Final = 1.0  # seconds between two looks when nothing wakes us
 SQLITE_LOOK: Final = 0.05  # seconds between two looks at SQLite's data_version
@@ -73,7 +75,7 @@ class RunBroker(Broker):  # type: ignore[misc]
 
     # -- what django-q2 asks of a broker ---------------------------------------------------
 
-    def dequeue(self) -> list[tuple[str, str]]:
+    def dequeue(self) -> list[Task]:
         """Return a task for each worker that has something to do; wait if there was none.
 
         Never raises: django-q2's pusher would sleep 10 s and end.
@@ -137,7 +139,7 @@ class RunBroker(Broker):  # type: ignore[misc]
             )
             self._wanted_back.pop(0)  # what an error kept from being given back is tried again
 
-    def _claim(self) -> list[tuple[str, str]]:
+    def _claim(self) -> list[Task]:
         """Claim for idle workers, beginning with another queue each time.
 
         What they did since the last time is looked at first.
@@ -190,10 +192,10 @@ class RunBroker(Broker):  # type: ignore[misc]
             self._queues_seen = now
             self.queues = sorted({*self.queues, *waiting_queues(self.using)})
 
-    def _task(self, slot: int, worker: str, claims: list[Claim]) -> tuple[str, str]:
+    def _task(self, slot: int, worker: str, claims: list[Claim]) -> Task:
         self._watch.give(slot, worker, claims)
         name = claims[0].run_id.hex
-        payload = {
+        task = {
             "id": name,
             "name": name,
             "args": ([mine.as_list() for mine in claims],),
@@ -202,7 +204,7 @@ class RunBroker(Broker):  # type: ignore[misc]
             "save": False,
             "timeout": -1,
         }
-        return name, SignedPackage.dumps(payload)
+        return name, task
 
     # -- waiting -----------------------------------------------------------------------------
 

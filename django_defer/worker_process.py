@@ -10,7 +10,13 @@ from django_defer.board import Board
 from django_defer.broker import RunBroker
 from django_defer.claims import Claim
 from django_defer.connections import WORKER_BUSY_TIMEOUT, Freshness, keep_connections
-from django_defer.django_q2 import new_timer, pusher, silence_signals, worker
+from django_defer.django_q2 import (
+    hand_over_unsigned,
+    new_timer,
+    pusher,
+    silence_signals,
+    worker,
+)
 from django_defer.exceptions import DeferError
 from django_defer.executor import Executor
 from django_defer.interrupts import Interrupts
@@ -108,4 +114,5 @@ def run_pusher(outbox: Outbox, board: Board, broker: RunBroker, lifeline: Lifeli
     ignore_stop_signals()
     keep_connections(busy_timeout=0.25)
     process_begins(forked=True)
+    hand_over_unsigned()
     pusher(outbox, StopFlag(board), broker)

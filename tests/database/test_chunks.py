@@ -14,7 +14,6 @@ from django_defer.board import Board, Doing
 from django_defer.broker import RunBroker
 from django_defer.chunk_watch import PATIENCE
 from django_defer.claims import Claim
-from django_defer.django_q2 import SignedPackage
 from django_defer.mailbox import Inbox, Mailbox
 from django_defer.models import Attempt, Run
 from django_defer.registry import registry
@@ -361,10 +360,9 @@ class Pusher:
     def claim(self) -> dict[int, list[list[Any]]]:
         """Let it claim, and hand over; return what each slot got."""
         got: dict[int, list[list[Any]]] = {}
-        for _, package in self.broker.dequeue():
-            payload = SignedPackage.loads(package)
-            (claims,) = payload["args"]
-            slot = payload["slot"]
+        for _, task in self.broker.dequeue():
+            (claims,) = task["args"]
+            slot = task["slot"]
             ids = [Claim.from_list(each).claim_id for each in claims]
             self.board.give(slot, self.board.given(slot) + 1, ids)
             got[slot] = claims

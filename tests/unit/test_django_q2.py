@@ -7,6 +7,7 @@ import inspect
 import subprocess
 import sys
 from importlib.metadata import version
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,8 +23,8 @@ READ = {
     ),
     "pusher": (
         "6975acb3fb8d45a9",
-        "it calls broker.dequeue(), loads each (id, signed payload) and puts it into task_queue, "
-        "until event.is_set()",
+        "it calls broker.dequeue(), gives what comes with each id to its own module's "
+        "SignedPackage.loads, and puts what that returns into task_queue, until event.is_set()",
     ),
     "Sentinel.__init__": (
         "6ddfa0bde90a4a73",
@@ -33,7 +34,6 @@ READ = {
         "c9ba428d5f24a950",
         "it asks for get_connection() and get_cache() and nothing else",
     ),
-    "SignedPackage.dumps": ("8ae85a3fdd53acb0", "it signs a pickle of the payload with SECRET_KEY"),
 }
 
 
@@ -68,3 +68,18 @@ def test_its_settings_are_changed_only_where_a_cluster_is_started() -> None:
     import django_defer.cluster  # noqa: F401
 
     assert before == (django_q2.Conf.SCHEDULER, django_q2.Conf.RECYCLE)
+
+
+def test_the_pusher_puts_a_task_of_its_broker_into_the_queue_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = sys.modules["django_q.pusher"]
+    monkeypatch.setattr(module, "SignedPackage", module.SignedPackage)  # put back afterwards
+    django_q2.hand_over_unsigned()
+    put: list[dict[str, Any]] = []
+    django_q2.pusher(
+        SimpleNamespace(put=put.append),
+        SimpleNamespace(is_set=lambda: True),
+        SimpleNamespace(dequeue=lambda: [("an id", {"slot": 3})], list_key="queues"),
+    )
+    assert [(task["ack_id"], task["slot"]) for task in put] == [("an id", 3)]
