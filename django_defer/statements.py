@@ -8,15 +8,19 @@ transactions; errors are Django's all the same.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from django.db import connections
 
 from django_defer.conf import conf
 from django_defer.connections import IDLE
 from django_defer.prepared import Prepared
+
+# Seconds between two tries to get SQLite's write lock, before it is left to SQLite to wait.
+PAUSES: Final = (0.00005, 0.0001, 0.0002, 0.0004, 0.0008, 0.0016, 0.0016, 0.0016)
 
 
 def execute(
@@ -55,7 +59,7 @@ def execute_together(
     if raw.in_transaction:
         return [execute(using, sql, values, hot=True) for sql, values in statements]
     with connection.wrap_database_errors:
-        raw.execute(f"BEGIN {connection.transaction_mode or ''}")
+        _begin(connection)
         try:
             found = [execute(using, sql, values, hot=True) for sql, values in statements]
             raw.execute("COMMIT")
@@ -64,6 +68,28 @@ def execute_together(
                 raw.execute("ROLLBACK")
             raise
     return found
+
+
+def _begin(connection: Any) -> None:
+    """Begin a transaction of SQLite; where another worker is in one, that takes microseconds.
+
+    SQLite itself looks again after a millisecond, then two, five and so on: two workers that meet
+    would mostly wait.
+    """
+    raw, begin = connection.connection, f"BEGIN {connection.transaction_mode or ''}"
+    ((timeout,),) = raw.execute("PRAGMA busy_timeout")
+    raw.execute("PRAGMA busy_timeout = 0")
+    try:
+        for pause in PAUSES:
+            try:
+                raw.execute(begin)
+            except connection.Database.OperationalError:
+                time.sleep(pause)
+            else:
+                return
+    finally:
+        raw.execute(f"PRAGMA busy_timeout = {timeout}")
+    raw.execute(begin)
 
 
 @cache
