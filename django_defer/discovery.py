@@ -10,10 +10,9 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from django.apps import apps
 
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-@dataclass(frozen=True, slots=True)
-class Oddity:
+class Oddity(NamedTuple):
     """A module of a `defer/` package whose name misleads. `kind` is "name" or "shadow"."""
 
     kind: str

@@ -12,7 +12,7 @@ import inspect
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.apps import apps
@@ -109,8 +109,7 @@ class Function(Generic[P, R]):
         return await sync_to_async(self.function)(*args, **kwargs)
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """Something discovery met: the error and the module it was met in."""
 
     module: str
