@@ -18,7 +18,7 @@ from django.db import DatabaseError, connections
 from django_defer.board import Board
 from django_defer.chunk_sizes import ChunkSizes
 from django_defer.chunk_watch import ChunkWatch
-from django_defer.claims import Claim, claim_by_index, waiting_queues
+from django_defer.claims import Claim, waiting_queues
 from django_defer.conf import MOST_CLAIMS, conf
 from django_defer.connections import drop, is_busy
 from django_defer.django_q2 import Broker
@@ -26,6 +26,7 @@ from django_defer.durations import parse_duration
 from django_defer.exceptions import DeferError
 from django_defer.fronts import Front
 from django_defer.models import Run
+from django_defer.statements import prefer_indexes
 from django_defer.transitions import release
 from django_defer.wakeup import CHANNEL, WINDOW, announce
 
@@ -244,7 +245,7 @@ class RunBroker(Broker):  # type: ignore[misc]
             raw.add_notify_handler(self._on_notification)
             with connection.cursor() as cursor:
                 cursor.execute(f"LISTEN {CHANNEL}")
-            claim_by_index(self.using)
+            prefer_indexes(self.using)
             self._session = raw
 
     def _wait_for_notification(self) -> None:

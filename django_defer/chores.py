@@ -7,12 +7,14 @@ work makes queries of its own only where this one says that there is any.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from django.db import connections
 
 from django_defer.clock import SQL_NOW, as_instant
 from django_defer.models import BackgroundFunction, Cluster, CronDefinition, Queue, Run
+from django_defer.statements import execute
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -50,20 +52,22 @@ class Chores:
 def find_chores(using: str) -> Chores:
     """Ask for all of it at once."""
     connection = connections[using]
-    sql = _CHORES.format(
-        now=SQL_NOW[connection.vendor],
-        cluster=Cluster._meta.db_table,
-        definition=CronDefinition._meta.db_table,
-        function=BackgroundFunction._meta.db_table,
-        queue=Queue._meta.db_table,
-        run=Run._meta.db_table,
-    )
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [])
-        now, oldest_beat, fleet, *found = cursor.fetchone()
+    ((now, oldest_beat, fleet, *found),) = execute(using, _chores_sql(connection.vendor), {})
     return Chores(
         as_instant(now, connection),
         as_instant(oldest_beat, connection) if oldest_beat else None,
         int(fleet),
         *map(bool, found),
+    )
+
+
+@cache
+def _chores_sql(vendor: str) -> str:
+    return _CHORES.format(
+        now=SQL_NOW[vendor],
+        cluster=Cluster._meta.db_table,
+        definition=CronDefinition._meta.db_table,
+        function=BackgroundFunction._meta.db_table,
+        queue=Queue._meta.db_table,
+        run=Run._meta.db_table,
     )

@@ -142,17 +142,6 @@ def _statement(template: str, limit: int, *, is_beyond: bool) -> str:
     )
 
 
-def claim_by_index(using: str) -> None:
-    """Let the claims of this PostgreSQL session go by the index of due runs, come what may.
-
-    A prepared plan is kept. One made while the table was small would read and sort all of it for
-    each claim when thousands of runs have come (seen: 9 ms instead of 0.2 ms at 20,000).
-    """
-    with connections[using].cursor() as cursor:
-        for way in ("seqscan", "bitmapscan", "sort"):
-            cursor.execute(f"SET enable_{way} = off")
-
-
 def claim(
     using: str,
     queue: str,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
 from django.db import DatabaseError, connections
@@ -21,6 +21,7 @@ from django_defer.materialise import materialise
 from django_defer.models import CronDefinition, Run
 from django_defer.overlaps import end_waits
 from django_defer.prune import Pruner
+from django_defer.statements import execute
 from django_defer.states import ACTIVE, WAITING, Reason, State
 from django_defer.transitions import BATCH, discard, promote
 from django_defer.wakeup import announce
@@ -45,7 +46,7 @@ SELECT {now},
        (SELECT min(discard_after) FROM {run}
         WHERE discard_after IS NOT NULL AND state IN ({waiting})),
        (SELECT min(claimed_at) FROM {run}
-        WHERE cluster = %s AND attempt >= 0 AND state IN ({active}) AND state = 'claimed')
+        WHERE cluster = %(cluster)s AND attempt >= 0 AND state IN ({active}) AND state = 'claimed')
 """
 
 
@@ -88,19 +89,22 @@ class Ticked:
 def look(using: str, cluster: UUID | None = None) -> Look:
     """Ask the database for its time and the next due instants, in one query."""
     connection = connections[using]
-    sql = _LOOK.format(
-        now=SQL_NOW[connection.vendor],
+    (row,) = execute(using, _look_sql(connection.vendor), {"cluster": cluster and cluster.hex})
+    now, *moments = row
+    return Look(
+        as_instant(now, connection),
+        *(as_instant(moment, connection) if moment else None for moment in moments),
+    )
+
+
+@cache
+def _look_sql(vendor: str) -> str:
+    return _LOOK.format(
+        now=SQL_NOW[vendor],
         run=Run._meta.db_table,
         definition=CronDefinition._meta.db_table,
         waiting=", ".join(f"'{state}'" for state in sorted(WAITING)),
         active=", ".join(f"'{state}'" for state in sorted(ACTIVE)),
-    )
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [cluster and cluster.hex])
-        now, *moments = cursor.fetchone()
-    return Look(
-        as_instant(now, connection),
-        *(as_instant(moment, connection) if moment else None for moment in moments),
     )
 
 

@@ -92,6 +92,17 @@ def _begin(connection: Any) -> None:
     raw.execute(begin)
 
 
+def prefer_indexes(using: str) -> None:
+    """Let the statements of this PostgreSQL session go by an index, come what may.
+
+    A prepared plan is kept. One made while the table was small would read and sort all of it each
+    time when thousands of runs have come (seen of claims: 9 ms instead of 0.2 ms at 20,000).
+    """
+    with connections[using].cursor() as cursor:
+        for way in ("seqscan", "bitmapscan", "sort"):
+            cursor.execute(f"SET enable_{way} = off")
+
+
 @cache
 def _named(sql: str) -> str:
     """Return the statement with the placeholders of SQLite itself."""

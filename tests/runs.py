@@ -142,9 +142,11 @@ def rolled_back(using: str = DATABASE) -> Iterator[None]:
         transaction.set_rollback(True, using=using)
 
 
-def captured() -> CaptureQueriesContext:
-    """Record the statements sent to django-defer's database."""
-    return CaptureQueriesContext(database())
+@contextmanager
+def captured() -> Iterator[CaptureQueriesContext]:
+    """Record the statements sent to django-defer's database; Django sees none that is prepared."""
+    with defer_settings(PREPARE_STATEMENTS=False), CaptureQueriesContext(database()) as queries:
+        yield queries
 
 
 def statements(queries: CaptureQueriesContext, *, besides: tuple[str, ...] = ()) -> list[str]:

@@ -83,16 +83,16 @@ class _Claimer:
     """Claims, starts and finishes in one database, as pusher and worker do."""
 
     def __init__(self, using: str) -> None:
-        from django_defer.claims import claim_by_index
         from django_defer.clock import DatabaseNow
         from django_defer.models import Cluster
+        from django_defer.statements import prefer_indexes
 
         self.using = using
         self.found: defaultdict[str, list[float]] = defaultdict(list)
         self.claims: list[Claim] = []
         with connections[using].cursor() as cursor:
             cursor.execute("SET synchronous_commit = off")
-        claim_by_index(using)
+        prefer_indexes(using)
         self.cluster = Cluster.objects.using(using).create(
             id=uuid4(), host="here", pid=1, started_at=DatabaseNow(), beat_at=DatabaseNow()
         )

@@ -24,12 +24,13 @@ def statements() -> dict[str, float]:
     """
     from django_defer import attempts
     from django_defer.attempt_facts import Success
-    from django_defer.claims import Claim, claim, claim_by_index, waiting_queues
+    from django_defer.claims import Claim, claim, waiting_queues
     from django_defer.fronts import Front
     from django_defer.membership import Membership
     from django_defer.models import Run
     from django_defer.reap import reap
     from django_defer.scheduler import look
+    from django_defer.statements import prefer_indexes
 
     first = Run.objects.order_by("id").values_list("function", "pk").first()
     assert first is not None
@@ -49,7 +50,7 @@ def statements() -> dict[str, float]:
             id=former,
         )
         member.join()
-        claim_by_index(USING)
+        prefer_indexes(USING)
         found = {"claim": _median(partial(claim, USING, "default", member.id, ["0.1"], [function]))}
         front = Front(USING, "default", member.id, [function])
         front.claim(["0.1"])  # from the very front
@@ -77,7 +78,7 @@ def statements() -> dict[str, float]:
 
 
 def _use_all_ways() -> None:
-    """Undo `claim_by_index`: only a pusher's session has it."""
+    """Undo `prefer_indexes`: only a pusher's session has it."""
     with connection.cursor() as cursor:
         for way in ("seqscan", "bitmapscan", "sort"):
             cursor.execute(f"SET enable_{way} = on")

@@ -53,14 +53,15 @@ def claimers(number: int, labels: int, seconds: int) -> dict[str, Any]:
 
 def _claimer(barrier: Barrier, answers: Queue[Any], number: int, labels: int, seconds: int) -> None:
     """Claim again and again, as the pusher of one cluster does, and tell what came of it."""
-    from django_defer.claims import claim, claim_by_index
+    from django_defer.claims import claim
     from django_defer.models import Run
+    from django_defer.statements import prefer_indexes
     from tests.benchmarks.defer import noop
     from tests.runs import new_cluster
 
     found, cluster = Found(), new_cluster().pk
     workers = [f"{n % WORKERS}.1" for n in range(labels)]
-    claim_by_index(USING)
+    prefer_indexes(USING)
     in_hand = (number + 1) * labels  # of all of them together, at most
     barrier.wait(PATIENCE)
     found.began = now = time.monotonic()

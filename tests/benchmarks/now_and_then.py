@@ -13,15 +13,24 @@ from tests.benchmarks import functions
 
 WARM_UPS: Final = 10
 GAP: Final = (0.030, 0.120)  # seconds between two enqueues
+SOON: Final = 0.003  # seconds: the notification of what is enqueued so soon is throttled away
 WAIT: Final = 30.0  # seconds for the last run to begin
 
 
-def latencies(enqueue: Callable[[int], object], runs: int, seed: int) -> list[float]:
-    """Return the milliseconds from each call of `enqueue` to the first line of the function."""
+def latencies(
+    enqueue: Callable[[int], object], runs: int, seed: int, *, in_pairs: bool = False
+) -> list[float]:
+    """Return the milliseconds from each call of `enqueue` to the first line of the function.
+
+    `in_pairs`: every second one follows SOON after the one before.
+    """
     gaps = random.Random(seed)
     called: dict[int, float] = {}
     for number in range(-WARM_UPS, runs):
-        time.sleep(gaps.uniform(*GAP))
+        if in_pairs and number % 2:
+            time.sleep(max(0.0, called[number - 1] + SOON - time.time()))
+        else:
+            time.sleep(gaps.uniform(*GAP))
         called[number] = time.time()
         enqueue(number)
     began = _wait_for_stamps(set(called))

@@ -109,6 +109,9 @@ def main(arguments: Sequence[str]) -> None:
         "map_in_batches": enqueueing_steps.bulk_in_batches,
         "beside_create": enqueueing_steps.beside_create,
         "latencies": lambda runs, seed: now_and_then.latencies(enqueuer("stamp"), runs, seed),
+        "latencies_in_pairs": lambda runs, seed: now_and_then.latencies(
+            enqueuer("stamp"), runs, seed, in_pairs=True
+        ),
         "stamps": stamps,
         "calls": calls,
         "who": who,

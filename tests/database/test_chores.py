@@ -147,10 +147,20 @@ def test_an_idle_beat_renews_the_lease_and_asks_once(duties: DatabaseDuties) -> 
 
 
 def test_an_idle_round_looks_and_no_more(duties: DatabaseDuties) -> None:
-    for _ in range(2):
-        with captured() as queries:
-            duties._round()
-        assert len(statements(queries)) == 1
+    duties._round()  # the first one prepares the session
+    with captured() as queries:
+        duties._round()
+    assert len(statements(queries)) == 1
+
+
+@pytest.mark.postgres
+def test_the_plans_of_a_new_connection_go_by_indexes_before_any_is_kept(
+    duties: DatabaseDuties,
+) -> None:
+    with captured() as queries:
+        duties._round()
+    assert statements(queries)[0] == "SET enable_seqscan = off"
+    assert duties._session is runs.database().connection
 
 
 def test_a_beat_does_each_of_them(duties: DatabaseDuties) -> None:

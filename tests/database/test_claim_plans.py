@@ -10,15 +10,15 @@ import pytest
 
 from django_defer import attempts
 from django_defer.attempt_facts import Success
-from django_defer.claims import Claim, claim, claim_by_index
+from django_defer.claims import Claim, claim
 from django_defer.models import Cluster
+from django_defer.statements import prefer_indexes
 from django_defer.states import State
 from tests import runs
 from tests.runs import (
     DATABASE,
     NOOP,
     captured,
-    defer_settings,
     new_cluster,
     rolled_back,
     statements,
@@ -62,7 +62,7 @@ def claimed(
 
 def analysed(cluster: Cluster, count: int, beyond: Place | None = None) -> dict[str, Any]:
     """Return the plan that PostgreSQL executed for a claim, which is undone."""
-    with rolled_back(), defer_settings(PREPARE_STATEMENTS=False), captured() as queries:
+    with rolled_back(), captured() as queries:
         assert len(claimed(cluster, count, beyond=beyond)) == count
     (sql,) = statements(queries, besides=("SAVEPOINT", "ROLLBACK", "RELEASE"))
     with rolled_back(), runs.database().cursor() as cursor:
@@ -109,7 +109,7 @@ def test_a_claim_reads_as_many_rows_as_it_takes(cluster: Cluster) -> None:
     for beyond in (None, place):
         for count in SIZES:
             assert_reads_only_what_it_takes(analysed(cluster, count, beyond), count)
-    claim_by_index(DATABASE)  # as a pusher's session does
+    prefer_indexes(DATABASE)  # as a pusher's session does
     for count in SIZES:
         assert_reads_only_what_it_takes(analysed(cluster, count), count)
 
@@ -134,7 +134,7 @@ def _counters() -> dict[str, int]:
 
 
 def test_prepared_claims_and_their_attempts_read_no_more(cluster: Cluster) -> None:
-    claim_by_index(DATABASE)
+    prefer_indexes(DATABASE)
     for count in SIZES:
         for _ in range(10):  # from the sixth on a plan for any values may be kept
             with rows_read() as read:

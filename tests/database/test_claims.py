@@ -11,6 +11,7 @@ from django_defer import claims, pauses
 from django_defer.claims import Claim, waiting_queues
 from django_defer.clock import database_now
 from django_defer.models import BackgroundFunction, Cluster, Queue, Run
+from django_defer.statements import prefer_indexes
 from django_defer.states import State
 from tests import runs
 from tests.runs import DATABASE, NOOP, captured, claim_for, fresh, new_cluster, new_run, plan_of
@@ -204,7 +205,7 @@ def test_the_claim_reads_the_index_of_due_runs_in_its_order() -> None:
 @pytest.mark.postgres
 def test_a_claim_planned_for_a_small_table_reads_that_index_too() -> None:
     runs.fill(State.SUCCEEDED, 20)
-    claims.claim_by_index(DATABASE)
+    prefer_indexes(DATABASE)
     plan = plan_of(claim_statement(), claim_values())
     assert "Index Scan using defer_run_due" in plan
     assert "Sort" not in plan
