@@ -69,8 +69,7 @@ class RunBroker(Broker):  # type: ignore[misc]
         self._pause = 0.0
         self._session: Any = None  # the connection that listens
         self._data_version: int | None = None
-        self._look_again = False
-        self._notified = False
+        self._look_again_at: float | None = None  # monotonic
         self._is_empty = False  # the last look found nothing to do
         super().__init__(",".join(queues))
 
@@ -149,7 +148,6 @@ class RunBroker(Broker):  # type: ignore[misc]
         self._idle = idle = self.board.idle_slots()
         if not idle or self.board.is_stopping or self.board.is_stale:
             return []
-        self._notified = False
         self._set_up_session()
         self._find_queues()
         slots = {f"{slot}.{self.board.generation(slot)}": slot for slot in idle}
@@ -213,8 +211,6 @@ class RunBroker(Broker):  # type: ignore[misc]
         """Return when a worker became idle, when the database has news, or after a while."""
         if not self._idle:
             self._select(LONGEST_WAIT)
-        elif self._look_again:
-            self._look_again = bool(self._select(WINDOW))  # a worker was faster: still to be done
         elif connections[self.using].vendor == "sqlite":
             self._wait_for_sqlite()
         elif self._session is not None:
@@ -250,13 +246,16 @@ class RunBroker(Broker):  # type: ignore[misc]
 
     def _wait_for_notification(self) -> None:
         """Wait on the LISTEN socket. Every notification is followed by a second look a window
-        later, since another one may have been throttled away."""
-        if not self._notified:
-            socket = self._session.fileno()
-            self._look_again = socket in self._select(self._longest_wait(), socket)
+        later, since another one may have been throttled away; what else wakes us is no reason to
+        look later."""
+        again = self._look_again_at
+        seconds = self._longest_wait() if again is None else max(0.0, again - time.monotonic())
+        self._select(seconds, self._session.fileno())
+        if again is not None and time.monotonic() >= again:
+            self._look_again_at = None
 
     def _on_notification(self, notification: object) -> None:
-        self._notified = self._look_again = True
+        self._look_again_at = time.monotonic() + WINDOW
 
     def _wait_for_sqlite(self) -> None:
         """Look at data_version, which changes when another connection has written."""
