@@ -13,6 +13,8 @@ from django.db import InterfaceError, InternalError, OperationalError, connectio
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
+from django_defer.conf import conf
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -52,11 +54,15 @@ def keep_connections(*, busy_timeout: float | None = None) -> None:
 
 
 def limit_statements() -> None:
-    """Let no statement of this process (not its children) hang for long on PostgreSQL."""
+    """Let no statement of this process (not its children) hang for long on PostgreSQL.
+
+    Where LISTEN is off there may be a pooler, and what is set there stays set for others.
+    """
     supervisor = os.getpid()
 
     def limit(connection: BaseDatabaseWrapper, **kwargs: object) -> None:
-        if os.getpid() == supervisor and connection.vendor == "postgresql":
+        is_ours = os.getpid() == supervisor and connection.vendor == "postgresql"
+        if is_ours and conf.listen:
             with connection.cursor() as cursor:
                 cursor.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT}")
                 cursor.execute(f"SET lock_timeout = {STATEMENT_TIMEOUT}")

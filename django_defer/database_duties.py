@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from django.db import connections
@@ -58,7 +58,6 @@ class DatabaseDuties:
         self.was_declared_dead = False
         self._next_at = self._looked_at = 0.0  # monotonic
         self._last_beat = 0.0
-        self._session: Any = None  # the connection that keeps its plans
         self._reap_at = math.inf  # monotonic
         self._has_ticked = False
         self.is_away = False
@@ -156,18 +155,10 @@ class DatabaseDuties:
             self.is_drained = not self.membership.has_work()
 
     def _look(self) -> Look:
-        self._set_up_session()
+        prefer_indexes(self.using)
         seen = look(self.using, self.membership.id)
         self._looked_at = time.monotonic()
         return seen
-
-    def _set_up_session(self) -> None:
-        """Let a new connection keep plans that stay good however the tables grow."""
-        connection = connections[self.using]
-        connection.ensure_connection()
-        if connection.vendor == "postgresql" and self._session is not connection.connection:
-            prefer_indexes(self.using)
-            self._session = connection.connection
 
     def _tick(self, seen: Look) -> bool:
         """Do what is due; return whether anything came of it."""
