@@ -146,7 +146,10 @@ class RunBroker(Broker):  # type: ignore[misc]
         """
         self._take_back()
         self._idle = idle = self.board.idle_slots()
-        if not idle or self.board.is_stopping or self.board.is_stale:
+        if self.board.is_stopping or self.board.is_stale or not self.keys:
+            self._idle = []  # nothing is claimed, so nothing is listened to either
+            return []
+        if not idle:
             return []
         self._set_up_session()
         self._find_queues()
@@ -231,6 +234,7 @@ class RunBroker(Broker):  # type: ignore[misc]
 
     def _set_up_session(self) -> None:
         """LISTEN on a new connection before the first look: what is enqueued later wakes us."""
+        prefer_indexes(self.using)
         connection = connections[self.using]
         if connection.vendor != "postgresql" or not conf.listen:
             self._session = None
@@ -241,7 +245,6 @@ class RunBroker(Broker):  # type: ignore[misc]
             raw.add_notify_handler(self._on_notification)
             with connection.cursor() as cursor:
                 cursor.execute(f"LISTEN {CHANNEL}")
-            prefer_indexes(self.using)
             self._session = raw
 
     def _wait_for_notification(self) -> None:

@@ -56,13 +56,13 @@ def keep_connections(*, busy_timeout: float | None = None) -> None:
 def limit_statements() -> None:
     """Let no statement of this process (not its children) hang for long on PostgreSQL.
 
-    Where LISTEN is off there may be a pooler, and what is set there stays set for others.
+    Where nothing is prepared there may be a pooler, and what is set there stays set for others.
     """
     supervisor = os.getpid()
 
     def limit(connection: BaseDatabaseWrapper, **kwargs: object) -> None:
         is_ours = os.getpid() == supervisor and connection.vendor == "postgresql"
-        if is_ours and conf.listen:
+        if is_ours and conf.prepare_statements:
             with connection.cursor() as cursor:
                 cursor.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT}")
                 cursor.execute(f"SET lock_timeout = {STATEMENT_TIMEOUT}")

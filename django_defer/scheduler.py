@@ -21,7 +21,7 @@ from django_defer.materialise import materialise
 from django_defer.models import CronDefinition, Run
 from django_defer.overlaps import end_waits
 from django_defer.prune import Pruner
-from django_defer.statements import execute
+from django_defer.statements import execute, prefer_indexes
 from django_defer.states import ACTIVE, WAITING, Reason, State
 from django_defer.transitions import BATCH, discard, promote
 from django_defer.wakeup import announce
@@ -194,6 +194,7 @@ def run_scheduler(
 def tick_if_due(using: str) -> float:
     """Do what is due, if anything; return for how many seconds there will be nothing to do."""
     try:
+        prefer_indexes(using)
         seen = look(using)
         if seen.seconds_until_next() <= 0:
             tick(using, seen.now)

@@ -41,6 +41,8 @@ def sdk() -> Any | None:
     module = sys.modules.get("sentry_sdk")
     if module is None or not conf.sentry:
         return None
+    if not hasattr(module, "get_client"):  # an SDK older than 2
+        return None
     return module if module.get_client().is_active() else None
 
 

@@ -76,7 +76,7 @@ def listeners() -> list[Any]:
 def emit(name: str, **facts: Any) -> None:
     """Log what happened, and send the signal called `name` ("run.failed") with these facts."""
     signal, level = _SIGNALS[name]
-    ours = [each for each in listeners() if each.is_event_wanted(name, facts["function"])]
+    ours = [each for each in listeners() if _is_wanted_by(each, name, facts["function"])]
     is_logged = logger.isEnabledFor(level)
     if not (is_logged or ours or signal.has_listeners(RunEvent)):
         return
@@ -91,6 +91,14 @@ def emit(name: str, **facts: Any) -> None:
     for receiver, answer in signal.send_robust(sender=RunEvent, event=event):
         if isinstance(answer, Exception):
             _say_failed(logger.error, name, f"{receiver!r}: {answer!r}")  # Django logs the rest
+
+
+def _is_wanted_by(listener: Any, name: str, function: str) -> bool:
+    try:
+        return bool(listener.is_event_wanted(name, function))
+    except Exception:  # noqa: BLE001 - it is said, as what a receiver raises
+        _say_failed(logger.exception, name, listener.__name__)
+        return False
 
 
 def _say_failed(say: Callable[..., None], name: str, receiver: str) -> None:

@@ -24,6 +24,7 @@ def statements() -> dict[str, float]:
     """
     from django_defer import attempts
     from django_defer.attempt_facts import Success
+    from django_defer.chores import find_chores
     from django_defer.claims import Claim, claim, waiting_queues
     from django_defer.fronts import Front
     from django_defer.membership import Membership
@@ -66,6 +67,7 @@ def statements() -> dict[str, float]:
             Run.objects.filter(pk=some).update(state="running")
             ends.append(_milliseconds(lambda: attempts.succeed(USING, Success(started, "1", 0.0))))
         found["finish"] = statistics.median(ends)
+        prefer_indexes(USING)  # as a supervisor's session does
         held = Run.objects.held_by(former)
         found["held"] = _median(held.filter(state="claimed").exists)
         now = look(USING).now
@@ -73,15 +75,17 @@ def statements() -> dict[str, float]:
         found["park"] = _median(partial(member.sort_parked, now))
         found["queues"] = _median(partial(waiting_queues, USING))
         found["look"] = _median(partial(look, USING))
+        found["chores"] = _median(partial(find_chores, USING))
         transaction.set_rollback(True)
     return found
 
 
 def _use_all_ways() -> None:
-    """Undo `prefer_indexes`: only a pusher's session has it."""
+    """Undo `prefer_indexes`: the sessions of workers don't have it."""
     with connection.cursor() as cursor:
-        for way in ("seqscan", "bitmapscan", "sort"):
-            cursor.execute(f"SET enable_{way} = on")
+        for way in ("enable_seqscan", "enable_bitmapscan", "enable_sort", "jit"):
+            cursor.execute(f"SET {way} = on")
+    connection.connection.django_defer_prefers_indexes = False
 
 
 def _median(action: Callable[[], object]) -> float:

@@ -154,21 +154,16 @@ def test_an_idle_round_looks_and_no_more(duties: DatabaseDuties) -> None:
 
 
 @pytest.mark.postgres
-def test_the_plans_of_a_new_connection_go_by_indexes_before_any_is_kept(
-    duties: DatabaseDuties,
+@pytest.mark.parametrize(("prepares", "value"), [(True, "off"), (False, "on")])
+def test_plans_that_are_kept_go_by_indexes_and_are_not_compiled(
+    duties: DatabaseDuties, prepares: bool, value: str
 ) -> None:
-    with captured() as queries:
+    with defer_settings(PREPARE_STATEMENTS=prepares):
         duties._round()
-    assert statements(queries)[0] == "SET enable_seqscan = off"
-
-
-@pytest.mark.postgres
-def test_nothing_is_set_in_a_session_that_a_pooler_may_give_to_others(
-    duties: DatabaseDuties,
-) -> None:
-    with defer_settings(LISTEN=False), captured() as queries:
-        duties._round()
-    assert len(statements(queries)) == 1
+    with runs.database().cursor() as cursor:
+        for name in ("enable_seqscan", "enable_bitmapscan", "enable_sort", "jit"):
+            cursor.execute(f"SHOW {name}")
+            assert cursor.fetchone() == (value,), name
 
 
 def test_a_beat_does_each_of_them(duties: DatabaseDuties) -> None:

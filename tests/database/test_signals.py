@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from django_defer import signals
+from django_defer import sentry, signals
 from django_defer.attempt_facts import Failure
 from django_defer.clock import database_now
 from django_defer.endings import MAX_LOSSES
@@ -70,6 +70,25 @@ def test_a_receiver_that_raises_is_logged_and_stops_nobody(
     (line,) = [text for text in caplog.messages if text.startswith("signal.receiver_failed")]
     assert "run.failed" in line
     assert "KeyError('careless')" in line
+
+
+@pytest.mark.parametrize("broken", ["is_event_wanted", "receive"])
+def test_a_listener_of_ours_that_raises_is_logged_and_stops_nobody(
+    broken: str,
+    heard: list[RunEvent],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*args: object) -> None:
+        raise KeyError("careless")
+
+    monkeypatch.setattr(sentry, "is_event_wanted", lambda name, function: True)
+    monkeypatch.setattr(sentry, "receive", lambda event: None)
+    monkeypatch.setattr(sentry, broken, fail)
+    emit("run.failed", **facts())
+    assert len(heard) == 1
+    (line,) = [text for text in caplog.messages if text.startswith("signal.receiver_failed")]
+    assert "django_defer.sentry" in line
 
 
 @pytest.mark.parametrize("name", _SIGNALS)

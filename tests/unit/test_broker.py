@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from django_defer.board import Board
+from django_defer.board import Board, Doing
 from django_defer.broker import RunBroker
 from django_defer.wakeup import WINDOW
 
@@ -54,3 +54,20 @@ def test_what_is_notified_meanwhile_is_looked_at_at_once(broker: RunBroker) -> N
         theirs.send(b"!")
         broker._wait_for_notification()
     assert broker._look_again_at == again > time.monotonic() + 20
+
+
+@pytest.mark.parametrize("why", ["stale", "no keys"])
+def test_it_sleeps_where_it_claims_nothing_whatever_is_notified(
+    broker: RunBroker, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.board.set_generation(0, 1)
+    broker.board.write(0, generation=1, doing=Doing.IDLE, done=0)
+    if why == "stale":
+        broker.board.stale_after = -1.0
+    else:
+        broker.keys = []
+    listened: list[object] = []
+    monkeypatch.setattr(broker, "_select", lambda seconds, *sockets: listened.extend(sockets))
+    assert broker.board.idle_slots() == [0]
+    assert broker.dequeue() == broker.dequeue() == []
+    assert listened == []
