@@ -37,13 +37,10 @@ def test_after_a_notification_it_looks_again_a_window_later(broker: RunBroker) -
 
 
 def test_a_worker_that_is_done_meanwhile_makes_that_no_later(broker: RunBroker) -> None:
-    broker._look_again_at = again = time.monotonic() + 0.2
+    broker._look_again_at = again = time.monotonic() + 30
     broker.board.pusher_bell.ring()
     broker._wait_for_notification()
-    assert broker._look_again_at == again > time.monotonic()
-    broker._wait_for_notification()
-    assert time.monotonic() >= again
-    assert broker._look_again_at is None
+    assert broker._look_again_at == again > time.monotonic() + 20
 
 
 def test_what_is_notified_meanwhile_is_looked_at_at_once(broker: RunBroker) -> None:
