@@ -28,11 +28,13 @@ def execute(
 ) -> list[tuple[Any, ...]]:
     """Execute a statement that returns rows, with %(name)s placeholders; return them.
 
-    What is `hot` is executed in the quickest way there is, on a connection that does not listen.
+    What is `hot` is executed in the quickest way there is, on a connection that does not listen. On
+    SQLite that is not for connections whose statements a project wraps (`execute_wrappers`).
     """
     connection = connections[using]
     is_postgresql = connection.vendor == "postgresql"
-    if not conf.prepare_statements or not (hot or is_postgresql):
+    is_quick = is_postgresql or (hot and not connection.execute_wrappers)
+    if not (is_quick and conf.prepare_statements):
         with connection.cursor() as cursor:
             cursor.execute(sql, values)
             return list(cursor.fetchall())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import IntegrityError, OperationalError, connections, transaction
@@ -104,3 +104,16 @@ def test_who_holds_it_for_long_is_waited_for_as_long_as_the_connection_says() ->
     finally:
         connections[DATABASE].close()
     assert there_are() == set()
+
+
+def test_what_wraps_the_statements_of_a_connection_sees_them() -> None:
+    seen: list[str] = []
+
+    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        seen.append(sql.split()[0])
+        return execute(sql, params, many, context)
+
+    with connections[DATABASE].execute_wrapper(note):
+        together("a", "b")
+    assert seen == ["INSERT", "INSERT"]
+    assert there_are() == {"a", "b"}
