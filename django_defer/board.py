@@ -122,8 +122,9 @@ class Board:
     def claims_at_hand(self) -> set[UUID] | None:
         """Return the claims that workers are at; None when that cannot be known just now.
 
-        With those of their chunks, begun or not, unless these are wanted back or the cluster stops:
-        then nothing more of them begins.
+        With those of their chunks, begun or not. Where a chunk is wanted back, or the cluster
+        stops, nothing more of it begins: then with those up to the one that the worker shows. Some
+        are over, but a database that crashed may have forgotten it until the worker says it again.
         """
         found: set[UUID] = set()
         for slot in range(self.slots):
@@ -133,9 +134,12 @@ class Board:
             if cell.claim_id is not None:
                 found.add(cell.claim_id)
             ticket, claims = self.chunk(slot)
-            is_over = cell.doing is Doing.IDLE and cell.done >= ticket
-            if not (is_over or self.is_stopping or self.is_recalled(slot, ticket)):
-                found.update(claims)
+            if cell.doing is Doing.IDLE and cell.done >= ticket:
+                continue
+            if self.is_stopping or self.is_recalled(slot, ticket):
+                begun = claims.index(cell.claim_id) + 1 if cell.claim_id in claims else 0
+                claims = claims[:begun]
+            found.update(claims)
         return found
 
     def set_fleet(self, workers: int) -> None:
