@@ -165,7 +165,8 @@ class Membership:
     def has_work(self) -> bool:
         """Say whether anything is claimable, due or held by this cluster.
 
-        One after the other: each goes by an index of its own, all at once might go by none.
+        One after the other: each goes by an index of its own, all at once might go by none. In the
+        order in which a run moves on, so that one that does so meanwhile is not missed.
         """
         queues = Queue.objects.using(self.using).filter(paused_at__isnull=False)
         functions = BackgroundFunction.objects.using(self.using).paused()
@@ -178,7 +179,7 @@ class Membership:
         held = Q(state__in=ACTIVE, cluster=self.id, attempt__gte=0)  # by the index of these
         due = Q(state=State.SCHEDULED, run_after__lte=DatabaseNow())
         runs = Run.objects.using(self.using)
-        return any(runs.filter(wanted).exists() for wanted in (held, claimable, due))
+        return any(runs.filter(wanted).exists() for wanted in (due, claimable, held))
 
     def sort_parked(self, now: datetime) -> tuple[int, int]:
         """Park queued runs that no live code knows, and unpark those that we know.
