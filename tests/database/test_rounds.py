@@ -175,9 +175,11 @@ def test_whether_anything_is_left_is_read_from_indexes(duties: DatabaseDuties) -
     runs.fill(State.SUCCEEDED, 20_000)
     with runs.captured() as queries:
         assert not duties.membership.has_work()
-    plan = runs.plan_of(queries.captured_queries[0]["sql"])
-    assert "defer_run_held" in plan
-    assert "Seq Scan on django_defer_run" not in plan
+    plans = [runs.plan_of(query["sql"]) for query in queries.captured_queries]
+    assert len(plans) == 3
+    for plan, index in zip(plans, ("scheduled", "due", "held"), strict=True):
+        assert f"using defer_run_{index}" in plan
+        assert "Seq Scan on django_defer_run" not in plan
 
 
 def test_others_are_watched_from_the_join_on(duties: DatabaseDuties) -> None:
