@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.utils import timezone
 
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 KNOWN = ("delay", "run_after", "discard_after", "priority", "queue", "label", "key", "metadata")
 
 
-@dataclass(frozen=True, slots=True)
-class CallOptions:
+class CallOptions(NamedTuple):
     """Options for one enqueue; None means: as the function says.
 
     `delay`, and a `discard_after` that is a span, are counted from the enqueue. `metadata` is added
@@ -37,7 +35,10 @@ class CallOptions:
     queue: str | None = None
     label: str = ""
     key: str | None = None
-    metadata: Changes | None = field(default=None, hash=False)
+    metadata: Changes | None = None
+
+    def __hash__(self) -> int:
+        return hash(self[:-1])  # without metadata: a dict has none
 
     def merge(self, options: Mapping[str, Any]) -> CallOptions:
         """Return these with `options` on top. `queue_name` is accepted for `queue`."""
@@ -52,9 +53,9 @@ class CallOptions:
         for name, value in given.items():
             if name not in KNOWN:
                 raise InvalidOption(f"Unknown option {name}=. Known: {', '.join(KNOWN)}.")
-            merged = replace(merged, **_PARSERS[name](value))
+            merged = merged._replace(**_PARSERS[name](value))
         if self.metadata and merged.metadata:
-            merged = replace(merged, metadata={**self.metadata, **merged.metadata})
+            merged = merged._replace(metadata={**self.metadata, **merged.metadata})
         merge_metadata({}, merged.metadata)  # are they too many?
         return merged
 

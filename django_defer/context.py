@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
+from django_defer.metadata import Pairs
 from django_defer.progress import Recorder, check_progress, track
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CurrentRun:
+class CurrentRun(NamedTuple):
     """The run being executed here.
 
     `attempt` counts from 1. `slot` is the UTC instant of the schedule that the run stands for, or
@@ -32,7 +31,7 @@ class CurrentRun:
     slot: datetime | None = None
     missed_slots: int = 0
     started_at: datetime | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
+    metadata: Mapping[str, str] = Pairs()
 
     @property
     def lateness(self) -> timedelta | None:

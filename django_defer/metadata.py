@@ -40,6 +40,9 @@ class Pairs(Mapping[str, str]):
     def __repr__(self) -> str:
         return repr(self._pairs)
 
+    def __hash__(self) -> int:
+        return hash(frozenset(self._pairs.items()))
+
 
 def read_pairs(value: Any, *, where: str = "") -> dict[str, str]:
     """Return what `@defer(metadata=…)` says: pairs, none of which removes a key."""

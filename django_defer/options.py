@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final
 
 from django.core.exceptions import AppRegistryNotReady
@@ -67,7 +66,7 @@ def parse_options(
     call = CallOptions().merge({k: v for k, v in options.items() if k in ("queue", "priority")})
     parsed = Options(queue=call.queue, priority=call.priority or 0)
     if "retry" in options:
-        parsed = replace(parsed, retry=RetryPolicy.from_option(options["retry"]))
+        parsed = parsed._replace(retry=RetryPolicy.from_option(options["retry"]))
     for name in SPANS:
         if name in options:
             span = parse_duration(options[name], name=name)
@@ -76,15 +75,15 @@ def parse_options(
             if span > LONGEST_OFFSET:
                 raise InvalidOption(f"{key}: {name} is over a hundred years; leave it out.")
             spans: dict[str, Any] = {name: span}
-            parsed = replace(parsed, **spans)
+            parsed = parsed._replace(**spans)
     keep = [name for name in KEEP if name in options]
-    parsed = replace(parsed, keep={name: read_option(name, options[name]) for name in keep})
+    parsed = parsed._replace(keep={name: read_option(name, options[name]) for name in keep})
     for name in ("atomic", "rerun_if_lost"):
         if name in options:
             if not isinstance(options[name], bool):
                 raise InvalidOption(f"{key}: {name}= takes True or False, not {options[name]!r}.")
-            parsed = replace(parsed, **{name: options[name]})
-    return replace(parsed, **_parse_what_is_shown(key, options))
+            parsed = parsed._replace(**{name: options[name]})
+    return parsed._replace(**_parse_what_is_shown(key, options))
 
 
 def _parse_what_is_shown(key: str, options: dict[str, Any]) -> dict[str, Any]:

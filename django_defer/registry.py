@@ -9,9 +9,9 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from asgiref.sync import async_to_sync, sync_to_async
@@ -32,19 +32,18 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(NamedTuple):
     """What `@defer(…)` says about a function. Durations are timedeltas."""
 
     queue: str | None = None
     priority: int = 0
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    retry: RetryPolicy = RetryPolicy()
     max_duration: timedelta = timedelta(minutes=30)
     discard_after: timedelta | None = None
     atomic: bool = False
     rerun_if_lost: bool = True
-    keep: Mapping[str, Any] = field(default_factory=dict)  # what it says of its retention
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    keep: Mapping[str, Any] = MappingProxyType({})  # what it says of its retention
+    metadata: Mapping[str, str] = MappingProxyType({})
     sensitive: tuple[str, ...] = ()  # as written; see `Function.sensitive`
     alert: bool | tuple[str, ...] | None = None  # False, names of channels; None: as settings say
     alert_after: timedelta | None = None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from django_defer.durations import parse_duration
@@ -26,8 +25,7 @@ NAMES: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduleOptions:
+class ScheduleOptions(NamedTuple):
     """What code says about a schedule. Durations are timedeltas, instants aware UTC datetimes.
 
     `enabled` may be a function without parameters; each sync asks it.
@@ -66,7 +64,7 @@ def parse_schedule_options(key: str, options: Mapping[str, Any]) -> ScheduleOpti
     """Check the options of one scheduled function; raise InvalidOption or InvalidDuration."""
     parsed = ScheduleOptions()
     for name, value in options.items():
-        parsed = replace(parsed, **{name: _read(key, name, value)})
+        parsed = parsed._replace(**{name: _read(key, name, value)})
     if parsed.catch_up_window is not None and parsed.catch_up == "none":
         raise InvalidOption(
             f'{key}: catch_up="none" catches up nothing, so catch_up_window= has no meaning; '

@@ -21,9 +21,10 @@ PACKAGE = Path(django_defer.__file__).parent
 
 # From the bottom up. A name stands for the module and, if it is a package, for all it contains.
 LAYERS = """
-progress
-exceptions states context ids
-conf durations clock signals event_loop pacing wording metadata sensitive spool
+progress exceptions
+states ids metadata
+context
+conf durations clock signals event_loop pacing wording sensitive spool
 cron_fields payload_types connections prepared schedules
 statements
 schedule_options retention_options sync_report run_logs
