@@ -14,6 +14,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_defer.attempt_facts import Started, Success
 from django_defer.claims import Claim
@@ -54,9 +55,10 @@ def start(using: str, claim: Claim, worker: str) -> Started | None:
 
     Safe to repeat when the answer to it was lost: one worker alone holds the claim.
     """
-    vendor = connections[using].vendor
+    connection = connections[using]
+    vendor = connection.vendor
     rows = execute(using, _sql(_START, vendor), _begun(vendor, claim, worker), hot=True)
-    return _started(using, claim, rows[0]) if rows else None
+    return _started(connection, claim, rows[0]) if rows else None
 
 
 def succeed_and_start(
@@ -66,19 +68,19 @@ def succeed_and_start(
 
     Waits for the disk only if nothing was started.
     """
-    vendor = connections[using].vendor
+    connection = connections[using]
+    vendor = connection.vendor
     if vendor != "postgresql":
         ended = _sql(_SUCCEED, vendor), _ended(vendor, success)
         begun = _sql(_START, vendor), _begun(vendor, claim, worker)
         written, rows = execute_together(using, ended, begun)
-        return bool(written), _started(using, claim, rows[0]) if rows else None
+        return bool(written), _started(connection, claim, rows[0]) if rows else None
     values = {**_ended(vendor, success), **_begun(vendor, claim, worker)}
     ((written, *row),) = execute(using, _sql(_SUCCEED_AND_START, vendor), values, hot=True)
-    return bool(written), None if row[0] is None else _started(using, claim, row)
+    return bool(written), None if row[0] is None else _started(connection, claim, row)
 
 
-def _started(using: str, claim: Claim, row: Sequence[Any]) -> Started:
-    connection = connections[using]
+def _started(connection: BaseDatabaseWrapper, claim: Claim, row: Sequence[Any]) -> Started:
     function, args, started_at, slot, missed, root, failures, most = row[:8]
     definition, original, metadata = row[8:11]
     return Started(
@@ -86,7 +88,7 @@ def _started(using: str, claim: Claim, row: Sequence[Any]) -> Started:
         function=function,
         args=_from_json(args),
         started_at=as_instant(started_at, connection),
-        slot=as_instant(slot, connection) if slot else slot_of_original(using, original),
+        slot=as_instant(slot, connection) if slot else slot_of_original(connection.alias, original),
         missed_slots=missed,
         root_id=UUID(str(root)) if root else claim.run_id,
         failures=failures,

@@ -37,7 +37,7 @@ class ChunkWrites:
 
     def start(self, claim: Claim) -> tuple[bool, Started | None]:
         """Start an attempt; return whether what was unwritten counts, and what to execute."""
-        self._renew()
+        vendor = self._renew()
         success = self.unwritten
         if success is None:
             return False, attempts.start(self.using, claim, self.worker)
@@ -45,7 +45,7 @@ class ChunkWrites:
         written = now or self._was_written(success)
         if now and started is None:
             self._kept.clear()  # nothing was started, so this commit was durable
-        elif written and connections[self.using].vendor == "postgresql":
+        elif written and vendor == "postgresql":
             self._kept.append(success)
         self.unwritten = None
         return written, started
@@ -61,8 +61,11 @@ class ChunkWrites:
         self.unwritten = None
         return now or (success is not None and self._was_written(success))
 
-    def _renew(self) -> None:
-        """Write again what was written on another connection, which may be lost."""
+    def _renew(self) -> str:
+        """Write again what was written on another connection, which may be lost.
+
+        Returns the vendor of the database.
+        """
         connection = connections[self.using]
         connection.ensure_connection()
         if self._session is not connection.connection:
@@ -70,6 +73,7 @@ class ChunkWrites:
                 self._make_durable()
                 self._kept.clear()
             self._session = connection.connection
+        return str(connection.vendor)
 
     def _make_durable(self) -> None:
         with transaction.atomic(using=self.using):

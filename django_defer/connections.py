@@ -122,7 +122,7 @@ def cancel_queries() -> None:
 
 def _is_in_transaction(connection: BaseDatabaseWrapper) -> bool:
     """Say whether a transaction is open, also one that was begun behind Django's back."""
-    if connection.in_atomic_block or not connection.get_autocommit():
+    if connection.in_atomic_block or not connection.autocommit:
         return True
     raw: Any = connection.connection
     if connection.vendor == "postgresql":

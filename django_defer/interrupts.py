@@ -10,6 +10,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import signal
+
+# That of `signal` looks in an enum for each answer, in vain: 8 % of what a worker does for a run.
+from _signal import getsignal  # type: ignore[import-not-found]
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -88,7 +91,7 @@ class Interrupts:
             self._is_to_abort = lambda: False
             signal.setitimer(signal.ITIMER_REAL, 0)
             for number, handler in self._handlers.items():
-                if signal.getsignal(number) is not handler:
+                if getsignal(number) is not handler:
                     signal.signal(number, handler)
 
     def _on_alarm(self, signum: int, frame: FrameType | None) -> None:

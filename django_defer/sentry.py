@@ -26,6 +26,7 @@ from django_defer.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from django_defer.attempt_facts import Started
     from django_defer.signals import RunEvent
@@ -83,13 +84,14 @@ def end_process() -> None:
         sentry.get_client().flush(timeout=FLUSH)
 
 
-@contextmanager
-def around(started: Started) -> Iterator[None]:
+def around(started: Started) -> AbstractContextManager[None] | None:
     """Keep what is set on Sentry's scope during an attempt to this attempt, and name its run."""
     sentry = sdk()
-    if sentry is None:
-        yield
-        return
+    return None if sentry is None else _scope_of(sentry, started)
+
+
+@contextmanager
+def _scope_of(sentry: Any, started: Started) -> Iterator[None]:
     with sentry.isolation_scope() as scope:
         scope.clear_breadcrumbs()
         scope.set_new_propagation_context()

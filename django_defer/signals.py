@@ -77,12 +77,11 @@ def emit(name: str, **facts: Any) -> None:
     """Log what happened, and send the signal called `name` ("run.failed") with these facts."""
     signal, level = _SIGNALS[name]
     ours = [each for each in listeners() if _is_wanted_by(each, name, facts["function"])]
-    is_logged = logger.isEnabledFor(level)
-    if not (is_logged or ours or signal.has_listeners(RunEvent)):
-        return
+    if logger.isEnabledFor(level):
+        _log(level, name, **facts)
+    if not (ours or signal.has_listeners(RunEvent)):
+        return  # as a rule
     event = RunEvent(name=name, **facts)
-    if is_logged:
-        _log(event, level)
     for listener in ours:
         try:
             listener.receive(event)
@@ -106,29 +105,28 @@ def _say_failed(say: Callable[..., None], name: str, receiver: str) -> None:
     say("signal.receiver_failed %s receiver=%s", name, receiver, extra=extra)
 
 
-def _log(event: RunEvent, level: int) -> None:
+def _log(
+    level: int,
+    name: str,
+    *,
+    run_id: UUID,
+    function: str,
+    attempt: int,
+    seconds: float | None = None,
+    retry_in: timedelta | None = None,
+    error: str = "",
+    **more: object,
+) -> None:
     """Write one line a person can read."""
-    text, values = (
-        "%s %s run=%s attempt=%s",
-        [event.name, event.function, event.run_id, event.attempt],
-    )
-    if event.seconds is not None:
+    text, values = "%s %s run=%s attempt=%s", [name, function, run := str(run_id), attempt]
+    if seconds is not None:
         text += " in %.3fs"
-        values.append(event.seconds)
-    if event.retry_in is not None:
+        values.append(seconds)
+    if retry_in is not None:
         text += " again in %.1fs"
-        values.append(event.retry_in.total_seconds())
-    if event.error:
+        values.append(retry_in.total_seconds())
+    if error:
         text += ": %s"
-        values.append(event.error)
-    logger.log(
-        level,
-        text,
-        *values,
-        extra={
-            "event": event.name,
-            "run_id": str(event.run_id),
-            "function": event.function,
-            "attempt": event.attempt,
-        },
-    )
+        values.append(error)
+    extra = {"event": name, "run_id": run, "function": function, "attempt": attempt}
+    logger.log(level, text, *values, extra=extra)

@@ -1,24 +1,27 @@
 """What is done around an attempt, and at the beginning and the end of our processes, by hooks.
 
-A hook is a module with three functions: `around(started)` returns what each attempt is inside of,
-`begin_process(forked)` and `end_process()` are called. One that fails is logged and changes
+A hook is a module with three functions: `around(started)` returns what an attempt is inside of, or
+None, `begin_process(forked)` and `end_process()` are called. One that fails is logged and changes
 nothing. The end comes only where a process ends by itself.
 """
 
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cache, partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from django_defer.attempt_facts import Started
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 HOOKS: Final = ("django_defer.sentry",)
 
@@ -29,13 +32,11 @@ def hooks() -> list[Any]:
     return [import_module(name) for name in HOOKS]
 
 
-@contextmanager
-def surrounded(started: Started) -> Iterator[None]:
-    """Be inside of what surrounds an attempt, from before its start is told of to its end."""
-    with ExitStack() as stack:
-        for hook in hooks():
-            _guarded(partial(_enter, stack, hook, started))
-        yield
+def surrounded(started: Started) -> AbstractContextManager[object]:
+    """Return what surrounds an attempt, from before its start is told of to its end."""
+    found = [_guarded(partial(hook.around, started)) for hook in hooks()]
+    contexts = [context for context in found if context is not None]
+    return _inside(contexts) if contexts else nullcontext()  # as a rule
 
 
 def process_begins(*, forked: bool) -> None:
@@ -50,12 +51,17 @@ def process_ends() -> None:
         _guarded(hook.end_process)
 
 
-def _enter(stack: ExitStack, hook: Any, started: Started) -> None:
-    stack.enter_context(hook.around(started))
+@contextmanager
+def _inside(contexts: list[AbstractContextManager[object]]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for context in contexts:
+            _guarded(partial(stack.enter_context, context))
+        yield
 
 
-def _guarded(hook: Callable[[], object]) -> None:
+def _guarded(hook: Callable[[], T]) -> T | None:
     try:
-        hook()
+        return hook()
     except Exception:
         logger.exception("surroundings.failed", extra={"event": "surroundings.failed"})
+        return None
