@@ -43,12 +43,14 @@ class Contender:
     apps: tuple[str, ...] = ()  # besides those of all
     defer: dict[str, Any] = field(default_factory=dict)  # the setting DEFER
     workers: int = WORKERS  # of a django-defer; django-q2 reads its number from q_cluster
+    verbosity: int = 1  # of a django-defer; with 0 it logs errors only
 
     @property
     def command(self) -> list[str]:
         """The arguments of manage.py that start its workers."""
         if self.kind == "django_defer":
-            return ["defer_worker", "--workers", str(self.workers)]
+            options = {"--workers": self.workers, "--verbosity": self.verbosity}
+            return ["defer_worker", *(str(word) for pair in options.items() for word in pair)]
         return ["qcluster"]
 
     @property
@@ -92,6 +94,13 @@ class Contender:
 
 
 DEFER: Final = Contender(name="defer", label="django-defer", kind="django_defer", rows=20_000)
+DEFER_SILENT: Final = Contender(
+    name="defer_silent",
+    label="django-defer, logs errors only",
+    kind="django_defer",
+    rows=20_000,
+    verbosity=0,
+)
 DEFER_SINGLE: Final = Contender(
     name="defer_single",
     label="django-defer, CHUNK_SIZE = 1",

@@ -17,6 +17,7 @@ from tests.benchmarks.arena import Arena, count
 from tests.benchmarks.contenders import (
     DEFER,
     DEFER_KEPT,
+    DEFER_SILENT,
     DEFER_SINGLE,
     Q2,
     Q2_BEST,
@@ -37,7 +38,7 @@ RUNS_A_SECOND: Final = 3000.0  # to reach
 
 def measure(arena: Arena) -> Report:
     """Drain the queue of each contender in turns."""
-    contenders = [DEFER, Q2_BEST, DEFER_SINGLE, Q2, DEFER_KEPT, Q2_KEPT]
+    contenders = [DEFER, Q2_BEST, DEFER_SILENT, DEFER_SINGLE, Q2, DEFER_KEPT, Q2_KEPT]
     if arena.quick:
         contenders = [replace(one, rows=min(one.rows, QUICK_ROWS)) for one in contenders]
     rates: dict[str, list[float]] = {one.name: [] for one in contenders}
@@ -68,6 +69,10 @@ def measure(arena: Arena) -> Report:
             ),
             Target("runs a second", median(rates["defer"]), at_least=RUNS_A_SECOND),
             Target("times as many with chunks", ratio(rates["defer"], rates["defer_single"])),
+            Target(
+                "as many with errors only in the log, like django-q2's best",
+                ratio(rates["defer_silent"], rates["defer"]),
+            ),
             Target(
                 "Django's CONN_MAX_AGE against None", ratio(rates["defer"], rates["defer_kept"])
             ),
