@@ -2,9 +2,9 @@
 
 A lock would outlive the process that was killed holding it. So each cell has one writer:
 the supervisor (its heartbeat, the order to stop, a worker's generation), the pusher (the last
-ticket it gave a worker, the claims that came with it, and whether it wants them back) or the
-worker itself (what it is doing). A worker's cell and a list of claims are each guarded by a
-sequence number that is odd while they are written; a reader looks again.
+ticket it gave a worker, the claims that came with it and with the one before, and whether it wants
+them back) or the worker itself (what it is doing). A worker's cell and a list of claims are each
+guarded by a sequence number that is odd while they are written; a reader looks again.
 
 Times are `time.monotonic()` seconds, which all processes of one machine share.
 """
@@ -15,9 +15,10 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -30,11 +31,11 @@ T = TypeVar("T")
 # (struct.pack_into clears the place first). Offsets are in bytes.
 _BEAT, _STOP, _FLEET, _HEAD_SIZE = 0, 8, 12, 16  # last beat (double), stop flag (byte), workers
 _GENERATION, _GIVEN, _RECALLED, _SEQUENCE, _PAYLOAD, _ABORT = 0, 8, 12, 16, 24, 96  # in each slot
-_CHUNK_SEQUENCE, _CHUNK = 112, 120
-_CELL: Final = struct.Struct("@IIIB16sHdd")
-_CHUNK_HEAD: Final = struct.Struct("@II")  # ticket, number of claims
-
-_SLOT_SIZE: Final = _CHUNK + _CHUNK_HEAD.size + 16 * MOST_CLAIMS
+_CHUNKS: Final = 112  # two, those of even tickets and those of odd ones
+_CELL: Final = struct.Struct("@IIIB?16sHdd")
+_CHUNK_HEAD: Final = 16  # its sequence number, its ticket, the number of its claims
+_CHUNK_SIZE: Final = _CHUNK_HEAD + 16 * MOST_CLAIMS
+_SLOT_SIZE: Final = _CHUNKS + 2 * _CHUNK_SIZE
 _NO_CLAIM: Final = bytes(16)
 
 STALE_AFTER: Final = 20.0  # seconds without a supervisor's beat after which nothing is started
@@ -52,12 +53,14 @@ class Doing(IntEnum):
 class Cell:
     """One worker's own half of the board. `deadline` is 0 while nothing limits it.
 
-    `spent` is how many seconds the attempts of its task took that are over.
+    `spent` is how many seconds the attempts of its task took that are over. `asks`: they all are,
+    and it wants another task while it still writes how the last one went.
     """
 
     generation: int
     pid: int
     doing: Doing
+    asks: bool
     done: int
     claim_id: UUID | None
     attempt: int
@@ -133,13 +136,13 @@ class Board:
                 return None
             if cell.claim_id is not None:
                 found.add(cell.claim_id)
-            ticket, claims = self.chunk(slot)
-            if cell.doing is Doing.IDLE and cell.done >= ticket:
-                continue
-            if self.is_stopping or self.is_recalled(slot, ticket):
-                begun = claims.index(cell.claim_id) + 1 if cell.claim_id in claims else 0
-                claims = claims[:begun]
-            found.update(claims)
+            for ticket, claims in self.chunks(slot):
+                if ticket < cell.done + (cell.doing is Doing.IDLE):
+                    continue
+                if self.is_stopping or self.is_recalled(slot, ticket):
+                    begun = claims.index(cell.claim_id) + 1 if cell.claim_id in claims else 0
+                    claims = claims[:begun]
+                found.update(claims)
         return found
 
     def set_fleet(self, workers: int) -> None:
@@ -154,13 +157,13 @@ class Board:
     # -- pusher --------------------------------------------------------------------------
 
     def idle_slots(self) -> list[int]:
-        """Return the slots whose worker waits for work and has taken all it was given."""
+        """Return the slots whose worker waits for work, or asks, and has taken all it was given."""
         idle = []
         for slot in range(self.slots):
             cell = self.read(slot)
             if (
                 cell is not None
-                and cell.doing is Doing.IDLE
+                and (cell.doing is Doing.IDLE or cell.asks)
                 and cell.generation == self.generation(slot)
                 and cell.done >= self.given(slot)
             ):
@@ -174,12 +177,12 @@ class Board:
 
     def give(self, slot: int, ticket: int, claims: Sequence[UUID] = ()) -> None:
         """Note that the message with this ticket was sent, and which claims it brings."""
-        place = self._at(slot, _CHUNK_SEQUENCE) // 4
+        begin = self._chunk_at(slot, ticket)
+        place, end = begin // 4, begin + _CHUNK_HEAD + 16 * len(claims)
         sequence = self._numbers[place] | 1
         self._numbers[place] = sequence
-        _CHUNK_HEAD.pack_into(self._memory, self._at(slot, _CHUNK), ticket, len(claims))
-        begin = self._at(slot, _CHUNK) + _CHUNK_HEAD.size
-        self._bytes[begin : begin + 16 * len(claims)] = b"".join(each.bytes for each in claims)
+        self._numbers[place + 1], self._numbers[place + 2] = ticket, len(claims)
+        self._bytes[begin + _CHUNK_HEAD : end] = b"".join(each.bytes for each in claims)
         self._numbers[place] = (sequence + 1) & 0xFFFFFFFF
         self._numbers[self._at(slot, _GIVEN) // 4] = ticket
 
@@ -187,17 +190,18 @@ class Board:
         """Return the last ticket sent to this slot."""
         return self._numbers[self._at(slot, _GIVEN) // 4]
 
-    def chunk(self, slot: int) -> tuple[int, list[UUID]]:
-        """Return the ticket and the claims that `give` noted last; none if it died over that."""
-        place = self._at(slot, _CHUNK_SEQUENCE) // 4
-        begin = self._at(slot, _CHUNK) + _CHUNK_HEAD.size
+    def chunks(self, slot: int) -> Iterator[tuple[int, list[UUID]]]:
+        """Yield the two tickets that `give` noted last, and their claims; none if it died there."""
+        for parity in (0, 1):
+            begin = self._chunk_at(slot, parity)
+            read = partial(self._read_chunk, begin)
+            ticket, ids = self._steadily(read, begin // 4) or (0, b"")
+            yield ticket, [UUID(bytes=ids[n : n + 16]) for n in range(0, len(ids), 16)]
 
-        def read() -> tuple[int, bytes]:
-            ticket, count = _CHUNK_HEAD.unpack_from(self._memory, self._at(slot, _CHUNK))
-            return ticket, bytes(self._bytes[begin : begin + 16 * min(count, MOST_CLAIMS)])
-
-        ticket, ids = self._steadily(read, place) or (0, b"")
-        return ticket, [UUID(bytes=ids[n : n + 16]) for n in range(0, len(ids), 16)]
+    def _read_chunk(self, begin: int) -> tuple[int, bytes]:
+        ticket, count = self._numbers[begin // 4 + 1], self._numbers[begin // 4 + 2]
+        end = begin + _CHUNK_HEAD + 16 * min(count, MOST_CLAIMS)
+        return ticket, bytes(self._bytes[begin + _CHUNK_HEAD : end])
 
     def recall(self, slot: int, ticket: int) -> None:
         """Tell this slot's worker to begin no more of what came with this ticket."""
@@ -221,6 +225,7 @@ class Board:
         generation: int,
         doing: Doing,
         done: int,
+        asks: bool = False,
         claim_id: UUID | None = None,
         attempt: int = 0,
         deadline: float = 0.0,
@@ -231,7 +236,7 @@ class Board:
         sequence = self._numbers[place] | 1
         self._numbers[place] = sequence
         claim = claim_id.bytes if claim_id else _NO_CLAIM
-        values = (generation, os.getpid(), done, doing, claim, attempt, deadline, spent)
+        values = (generation, os.getpid(), done, doing, asks, claim, attempt, deadline, spent)
         _CELL.pack_into(self._memory, self._at(slot, _PAYLOAD), *values)
         self._numbers[place] = (sequence + 1) & 0xFFFFFFFF
 
@@ -243,9 +248,9 @@ class Board:
         )
         if values is None:
             return None
-        generation, pid, done, doing, claim, *rest = values
+        generation, pid, done, doing, asks, claim, *rest = values
         claim_id = UUID(bytes=claim) if claim != _NO_CLAIM else None
-        return Cell(generation, pid, Doing(doing), done, claim_id, *rest)
+        return Cell(generation, pid, Doing(doing), asks, done, claim_id, *rest)
 
     def _steadily(self, read: Callable[[], T], place: int) -> T | None:
         """Return what was read while nobody wrote it; None when its writer died over it.
@@ -261,3 +266,6 @@ class Board:
 
     def _at(self, slot: int, what: int) -> int:
         return _HEAD_SIZE + slot * _SLOT_SIZE + what
+
+    def _chunk_at(self, slot: int, ticket: int) -> int:
+        return self._at(slot, _CHUNKS + ticket % 2 * _CHUNK_SIZE)

@@ -1,7 +1,8 @@
 """django-q2's Broker on the run table: `dequeue` claims runs for the workers that are idle now.
 
-Nothing is claimed for a busy worker; and what a chunk brought it goes back when one run takes long,
-so nothing waits behind a long run while another host idles. Tasks hold ids and nothing else.
+Nothing is claimed for a busy worker, unless it has executed all and only writes how the last one
+went; and what a chunk brought it goes back when one run takes long. So nothing waits behind a long
+run while another host idles. Tasks hold ids and nothing else.
 """
 
 from __future__ import annotations

@@ -33,8 +33,10 @@ class Given:
     current: UUID | None = None
     since: float = 0.0  # monotonic
 
-    def rest(self) -> list[Claim]:
+    def rest(self, *, is_taken: bool) -> list[Claim]:
         """Return what comes after the run that the worker is at."""
+        if not is_taken:
+            return self.claims
         ids = [each.claim_id for each in self.claims]
         return (
             self.claims[ids.index(self.current) + 1 :] if self.current in ids else self.claims[1:]
@@ -64,15 +66,18 @@ class ChunkWatch:
             cell = self.board.read(slot)
             if cell is None or given.worker != f"{slot}.{cell.generation}":
                 del self._given[slot]  # that worker is gone
-            elif cell.doing is Doing.IDLE and cell.done >= self.board.given(slot):
+                continue
+            is_taken = cell.done >= self.board.given(slot)
+            if is_taken and (cell.doing is Doing.IDLE or cell.asks):
                 del self._given[slot]
-                self.learn([each.function for each in given.claims], cell.spent)
+                if given.claims:
+                    self.learn([each.function for each in given.claims], cell.spent)
             elif cell.claim_id != given.current:
                 given.current, given.since = cell.claim_id, now
             elif (
                 given.current is not None
                 and now - given.since > PATIENCE
-                and (rest := given.rest())
+                and (rest := given.rest(is_taken=is_taken))
             ):
                 self.board.recall(slot, self.board.given(slot))
                 given.claims = given.claims[: -len(rest)]

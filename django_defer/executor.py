@@ -5,7 +5,6 @@ The start is a gate: 0 rows means that the claim was taken away and the function
 
 from __future__ import annotations
 
-import logging
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -45,8 +44,6 @@ from django_defer.stored_calls import read_call, write_result
 from django_defer.surroundings import surrounded
 from django_defer.wakeup import announce
 
-logger = logging.getLogger(__name__)
-
 _FINAL: Final = {State.FAILED: "run.failed", State.ABORTED: "run.aborted"}
 
 
@@ -75,12 +72,15 @@ class Executor:
     def execute(self, *claims: Claim) -> None:
         """Make an attempt at each; return when all outcomes are in the database, for good.
 
-        What is not begun when the cluster stops, or when the pusher wants it back, is left alone.
+        Leaves what is not begun when the cluster stops or it is wanted back; else asks for more.
         """
         for claim in claims:
             if self.is_to_leave_the_rest():
                 break
             self.execute_one(claim)
+        else:
+            if self.inbox is not None:
+                self.inbox.ask()
         success = self.writes.unwritten
         self.tell_success(success, written=self.persist(self.writes.finish))
 

@@ -77,7 +77,7 @@ class Inbox:
         self._generation = generation
         self._mailbox = mailbox
         self._done = 0
-        self._claim_id: UUID | None = None
+        self._shown: dict[str, Any] = {}
         self.spent = 0.0  # seconds that the attempts of the last task took
         self.leaving = False
 
@@ -104,12 +104,19 @@ class Inbox:
 
     def show(self, *, claim_id: UUID, **what: Any) -> None:
         """Write this worker's cell while it is busy: claim_id, attempt, deadline."""
-        self._claim_id = claim_id
-        self._show(Doing.BUSY, claim_id=claim_id, **what)
+        self._shown = {"claim_id": claim_id, **what}
+        self._show(Doing.BUSY, **self._shown)
+
+    def ask(self) -> None:
+        """Ask for the next task, if there is to be one, while the end of this one is written."""
+        if self.leaving:
+            return
+        self._show(Doing.BUSY, asks=True, **self._shown)
+        self._board.pusher_bell.ring()
 
     def is_to_abort(self) -> bool:
         """Say whether the supervisor wants the claim shown last to end."""
-        return self._board.claim_to_abort(self._slot) == self._claim_id
+        return self._board.claim_to_abort(self._slot) == self._shown.get("claim_id")
 
     def is_recalled(self) -> bool:
         """Say whether the pusher wants back what is not begun yet of the task taken last."""

@@ -319,6 +319,31 @@ def in_a_cluster(executor: Executor) -> Board:
     return board
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_worker_asks_for_more_before_it_writes_how_the_last_run_went(
+    executor: Executor,
+    count_up: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Any,
+    leaves: bool,
+) -> None:
+    settings.DEFER = {**settings.DEFER, "MAX_RUNS_PER_WORKER": 2 if leaves else 3}
+    board = in_a_cluster(executor)
+    made, claims = chunk(count_up, 2)
+    free = []
+    finish = executor.writes.finish
+
+    def look_and_finish() -> bool:
+        free.append((board.idle_slots(), [run.state for run in map(fresh, made)]))
+        return finish()
+
+    monkeypatch.setattr(executor.writes, "finish", look_and_finish)
+    assert board.idle_slots() == []
+    executor.execute(*claims)
+    assert free == [([] if leaves else [0], [State.SUCCEEDED, State.RUNNING])]
+    assert states(made) == [State.SUCCEEDED] * 2
+
+
 @pytest.mark.parametrize("way", ["recall", "stop"])
 def test_what_is_wanted_back_is_not_begun(
     executor: Executor, define: Define, called: list[int], said: list[int], way: str
@@ -329,6 +354,9 @@ def test_what_is_wanted_back_is_not_begun(
     executor.execute(*claims)
     assert called == said == [0, 1]
     assert states(made) == [State.SUCCEEDED] * 2 + [State.CLAIMED] * 2
+    cell = board.read(0)
+    assert cell is not None
+    assert not cell.asks
 
 
 def test_what_came_with_another_ticket_is_not_meant(

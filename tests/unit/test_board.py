@@ -38,6 +38,10 @@ def is_awake(board: Board) -> bool:
     return bool(select.select([board.pusher_bell.fd], [], [], 0)[0])
 
 
+def noted(board: Board, slot: int) -> dict[int, list[UUID]]:
+    return dict(board.chunks(slot))
+
+
 def test_a_worker_is_read_as_it_wrote_itself(board: Board) -> None:
     claim = uuid4()
     board.write(1, generation=7, doing=Doing.BUSY, done=3, claim_id=claim, attempt=2, deadline=12.5)
@@ -45,6 +49,7 @@ def test_a_worker_is_read_as_it_wrote_itself(board: Board) -> None:
         generation=7,
         pid=os.getpid(),
         doing=Doing.BUSY,
+        asks=False,
         done=3,
         claim_id=claim,
         attempt=2,
@@ -210,7 +215,7 @@ def test_the_claims_of_a_chunk_are_at_hand_until_it_is_over(board: Board) -> Non
     for slot in range(board.slots):
         show(board, slot, Doing.IDLE)
     board.give(1, 7, chunk)
-    assert board.chunk(1) == (7, chunk)
+    assert noted(board, 1)[7] == chunk
     assert board.claims_at_hand() == set(chunk)  # on its way
     board.write(1, generation=1, doing=Doing.BUSY, done=7, claim_id=chunk[0])
     assert board.claims_at_hand() == set(chunk)
@@ -250,6 +255,41 @@ def test_of_a_chunk_that_is_wanted_back_before_it_was_begun_nothing_is_at_hand(
     assert board.claims_at_hand() == {former}
 
 
+def test_a_worker_that_asks_for_more_gets_it_once(board: Board) -> None:
+    board.set_generation(0, 1)
+    board.give(0, 1)
+    board.write(0, generation=1, doing=Doing.BUSY, done=1)
+    assert board.idle_slots() == []
+    board.write(0, generation=1, doing=Doing.BUSY, done=1, asks=True)
+    assert board.idle_slots() == [0]
+    board.give(0, 2)
+    assert board.idle_slots() == []
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_while_the_end_of_a_chunk_is_written_it_is_at_hand_beside_the_next(
+    board: Board, stops: bool
+) -> None:
+    chunks = [[uuid4() for _ in range(3)] for _ in range(3)]
+    for slot in range(board.slots):
+        show(board, slot, Doing.IDLE)
+    board.give(0, 1, chunks[0])
+    board.write(0, generation=1, doing=Doing.BUSY, done=1, asks=True, claim_id=chunks[0][-1])
+    board.give(0, 2, chunks[1])
+    if stops:
+        board.stop()
+    assert board.claims_at_hand() == {*chunks[0], *([] if stops else chunks[1])}
+    board.write(0, generation=1, doing=Doing.BUSY, done=2, claim_id=chunks[1][0])
+    assert board.claims_at_hand() == set(chunks[1][: 1 if stops else 3])
+    board.give(0, 3, chunks[2])
+    assert board.claims_at_hand() == {
+        *chunks[1][: 1 if stops else 3],
+        *([] if stops else chunks[2]),
+    }
+    show(board, 0, Doing.IDLE, done=3)
+    assert board.claims_at_hand() == set()
+
+
 def test_the_chunks_of_slots_do_not_overlap(board: Board) -> None:
     chunks = [[uuid4() for _ in range(MOST_CLAIMS)] for _ in range(board.slots)]
     for slot, chunk in enumerate(chunks):
@@ -257,7 +297,7 @@ def test_the_chunks_of_slots_do_not_overlap(board: Board) -> None:
         board.recall(slot, slot + 100)
         show(board, slot, Doing.IDLE, generation=slot + 10)
     for slot, chunk in enumerate(chunks):
-        assert board.chunk(slot) == (slot + 1, chunk)
+        assert noted(board, slot) == {0: [], slot + 1: chunk}
         assert board.is_recalled(slot, slot + 100)
         assert not board.is_recalled(slot, slot + 1)
         assert read(board, slot).generation == slot + 10
@@ -273,13 +313,14 @@ def test_a_list_that_its_writer_died_over_is_no_list(
         def __iter__(self) -> Iterator[UUID]:
             raise Killed
 
-    board.give(0, 1, [uuid4()])
+    before = [uuid4()]
+    board.give(0, 1, before)
     with pytest.raises(Killed):
         board.give(0, 2, Dying([uuid4()]))
-    assert board.chunk(0) == (0, [])
+    assert noted(board, 0) == {0: [], 1: before}
     chunk = [uuid4()]
     board.give(0, 2, chunk)
-    assert board.chunk(0) == (2, chunk)
+    assert noted(board, 0) == {1: before, 2: chunk}
 
 
 def test_the_fleet_is_never_smaller_than_the_cluster(board: Board) -> None:

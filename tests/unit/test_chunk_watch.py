@@ -50,6 +50,18 @@ class World:
             0, generation=generation, doing=Doing.BUSY, done=self.ticket, claim_id=claim.claim_id
         )
 
+    def ask(self, claim: Claim, spent: float) -> None:
+        at = self.ticket
+        self.board.write(
+            0,
+            generation=1,
+            doing=Doing.BUSY,
+            done=at,
+            asks=True,
+            claim_id=claim.claim_id,
+            spent=spent,
+        )
+
     def done(self, spent: float = 0.0) -> None:
         self.board.write(0, generation=1, doing=Doing.IDLE, done=self.ticket, spent=spent)
 
@@ -102,6 +114,30 @@ def test_what_it_took_is_learned_when_the_worker_is_idle(world: World) -> None:
     assert world.learned == [(["shop.f0", "shop.f1", "shop.f2"], 0.03)]
     world.look(1)
     assert len(world.learned) == 1
+
+
+def test_it_is_learned_when_the_worker_asks_for_more(world: World) -> None:
+    claims = world.give(2)
+    world.ask(claims[1], spent=0.02)
+    world.look()
+    world.give(1)
+    world.look()
+    assert world.learned == [(["shop.f0", "shop.f1"], 0.02)]
+
+
+def test_behind_an_end_that_cannot_be_written_nothing_waits(world: World) -> None:
+    """The database may be away for this worker alone: a lock that somebody holds on the row."""
+    first = world.give(1)
+    world.ask(first[0], spent=0.02)
+    world.look()
+    claims = world.give(2)
+    assert world.look() == []
+    assert world.look(PATIENCE) == []
+    assert world.look(0.001) == [("0.1", claims)]
+    assert world.board.is_recalled(0, world.ticket)
+    world.done()
+    world.look()
+    assert world.learned == [(["shop.f0"], 0.02)]
 
 
 def test_only_what_was_not_taken_back_is_learned_of(world: World) -> None:

@@ -108,6 +108,35 @@ def test_a_worker_that_becomes_idle_wakes_the_pusher(cluster: Cluster) -> None:
     reader.result()
 
 
+def test_a_worker_that_asks_gets_the_next_task_without_waiting(cluster: Cluster) -> None:
+    inbox, claim = cluster.worker(), uuid4()
+    cluster.put("a")
+    inbox.get()
+    inbox.show(claim_id=claim, attempt=2, deadline=0.0)
+    cluster.board.pusher_bell.answer()
+    inbox.ask()
+    assert select.select([cluster.board.pusher_bell.fd], [], [], 5)[0]
+    assert cluster.is_idle()
+    cell = cluster.board.read(0)
+    assert cell is not None
+    assert (cell.doing, cell.claim_id, cell.attempt) == (Doing.BUSY, claim, 2)
+    cluster.put("b")
+    assert not cluster.is_idle()
+    cluster.board.pusher_bell.answer()
+    assert inbox.get()["name"] == "b"
+    assert not select.select([cluster.board.pusher_bell.fd], [], [], 0)[0]
+    assert not cluster.is_idle()
+
+
+def test_a_worker_that_leaves_asks_for_nothing(cluster: Cluster) -> None:
+    inbox = cluster.worker()
+    cluster.put("a")
+    inbox.get()
+    inbox.leaving = True
+    inbox.ask()
+    assert not cluster.is_idle()
+
+
 def test_a_worker_with_a_message_that_it_has_not_read_is_not_idle(cluster: Cluster) -> None:
     reader = Reader(cluster.worker())
     wait_until(cluster.is_idle)
