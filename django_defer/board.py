@@ -157,18 +157,20 @@ class Board:
     # -- pusher --------------------------------------------------------------------------
 
     def idle_slots(self) -> list[int]:
-        """Return the slots whose worker waits for work, or asks, and has taken all it was given."""
-        idle = []
+        """Return the slots whose worker has taken all it was given: who waits, then who asks."""
+        idle, asking = [], []
         for slot in range(self.slots):
             cell = self.read(slot)
             if (
                 cell is not None
-                and (cell.doing is Doing.IDLE or cell.asks)
                 and cell.generation == self.generation(slot)
                 and cell.done >= self.given(slot)
             ):
-                idle.append(slot)
-        return idle
+                if cell.doing is Doing.IDLE:
+                    idle.append(slot)
+                elif cell.asks:
+                    asking.append(slot)
+        return idle + asking
 
     def next_ticket(self, slot: int) -> int:
         """Return the number of the next message to this slot's worker."""

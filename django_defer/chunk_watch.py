@@ -30,12 +30,13 @@ class Given:
 
     worker: str
     claims: list[Claim]
+    is_taken: bool
     current: UUID | None = None
     since: float = 0.0  # monotonic
 
-    def rest(self, *, is_taken: bool) -> list[Claim]:
+    def rest(self) -> list[Claim]:
         """Return what comes after the run that the worker is at."""
-        if not is_taken:
+        if not self.is_taken:
             return self.claims
         ids = [each.claim_id for each in self.claims]
         return (
@@ -53,11 +54,14 @@ class ChunkWatch:
 
     def give(self, slot: int, worker: str, claims: list[Claim]) -> None:
         """Note what the worker in this slot is given now."""
-        self._given[slot] = Given(worker, claims)
+        cell = self.board.read(slot)
+        is_idle = cell is not None and cell.doing is Doing.IDLE
+        self._given[slot] = Given(worker, claims, is_taken=is_idle)
 
     def seconds_until_look(self) -> float | None:
         """Return how long nobody need look; None: nothing could be held up."""
-        return LOOK_EVERY if any(len(each.claims) > 1 for each in self._given.values()) else None
+        given = self._given.values()
+        return LOOK_EVERY if any(len(g.claims) > 1 or not g.is_taken for g in given) else None
 
     def look(self) -> Iterator[tuple[str, list[Claim]]]:
         """Yield (worker, claims) for what is to go back; its worker knows already."""
@@ -67,8 +71,8 @@ class ChunkWatch:
             if cell is None or given.worker != f"{slot}.{cell.generation}":
                 del self._given[slot]  # that worker is gone
                 continue
-            is_taken = cell.done >= self.board.given(slot)
-            if is_taken and (cell.doing is Doing.IDLE or cell.asks):
+            given.is_taken = cell.done >= self.board.given(slot)
+            if given.is_taken and (cell.doing is Doing.IDLE or cell.asks):
                 del self._given[slot]
                 if given.claims:
                     self.learn([each.function for each in given.claims], cell.spent)
@@ -77,7 +81,7 @@ class ChunkWatch:
             elif (
                 given.current is not None
                 and now - given.since > PATIENCE
-                and (rest := given.rest(is_taken=is_taken))
+                and (rest := given.rest())
             ):
                 self.board.recall(slot, self.board.given(slot))
                 given.claims = given.claims[: -len(rest)]

@@ -266,6 +266,15 @@ def test_a_worker_that_asks_for_more_gets_it_once(board: Board) -> None:
     assert board.idle_slots() == []
 
 
+def test_who_waits_already_comes_before_who_asks(board: Board) -> None:
+    for slot, (doing, asks) in enumerate(
+        [(Doing.BUSY, True), (Doing.BUSY, False), (Doing.IDLE, False)]
+    ):
+        board.set_generation(slot, 1)
+        board.write(slot, generation=1, doing=doing, done=0, asks=asks)
+    assert board.idle_slots() == [2, 0]
+
+
 @pytest.mark.parametrize("stops", [False, True])
 def test_while_the_end_of_a_chunk_is_written_it_is_at_hand_beside_the_next(
     board: Board, stops: bool

@@ -130,13 +130,16 @@ def test_behind_an_end_that_cannot_be_written_nothing_waits(world: World) -> Non
     first = world.give(1)
     world.ask(first[0], spent=0.02)
     world.look()
-    claims = world.give(2)
+    assert world.watch.seconds_until_look() is None
+    claims = world.give(1)
+    assert world.watch.seconds_until_look() == chunk_watch.LOOK_EVERY
     assert world.look() == []
     assert world.look(PATIENCE) == []
     assert world.look(0.001) == [("0.1", claims)]
     assert world.board.is_recalled(0, world.ticket)
     world.done()
     world.look()
+    assert world.watch.seconds_until_look() is None
     assert world.learned == [(["shop.f0"], 0.02)]
 
 
