@@ -34,6 +34,10 @@ class Given:
     current: UUID | None = None
     since: float = 0.0  # monotonic
 
+    def may_wait(self) -> bool:
+        """Say whether any of it may be held up by a run, or by the end of the task before."""
+        return len(self.claims) > (1 if self.is_taken else 0)
+
     def rest(self) -> list[Claim]:
         """Return what comes after the run that the worker is at."""
         if not self.is_taken:
@@ -60,8 +64,7 @@ class ChunkWatch:
 
     def seconds_until_look(self) -> float | None:
         """Return how long nobody need look; None: nothing could be held up."""
-        given = self._given.values()
-        return LOOK_EVERY if any(len(g.claims) > 1 or not g.is_taken for g in given) else None
+        return LOOK_EVERY if any(each.may_wait() for each in self._given.values()) else None
 
     def look(self) -> Iterator[tuple[str, list[Claim]]]:
         """Yield (worker, claims) for what is to go back; its worker knows already."""

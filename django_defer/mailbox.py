@@ -14,6 +14,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from django_defer.board import Board, Doing
+from django_defer.signals import RunEvent, run_succeeded
 
 STOP: Final = "STOP"  # what ends the loop of django-q2's worker
 
@@ -108,8 +109,11 @@ class Inbox:
         self._show(Doing.BUSY, **self._shown)
 
     def ask(self) -> None:
-        """Ask for the next task, if there is to be one, while the end of this one is written."""
-        if self.leaving:
+        """Ask for the next task, if there is to be one, while the end of this one is written.
+
+        Not where a receiver will be told of that end: it might take long, and the task wait.
+        """
+        if self.leaving or run_succeeded.has_listeners(RunEvent):
             return
         self._show(Doing.BUSY, asks=True, **self._shown)
         self._board.pusher_bell.ring()

@@ -137,9 +137,9 @@ def test_behind_an_end_that_cannot_be_written_nothing_waits(world: World) -> Non
     assert world.look(PATIENCE) == []
     assert world.look(0.001) == [("0.1", claims)]
     assert world.board.is_recalled(0, world.ticket)
+    assert world.watch.seconds_until_look() is None
     world.done()
     world.look()
-    assert world.watch.seconds_until_look() is None
     assert world.learned == [(["shop.f0"], 0.02)]
 
 

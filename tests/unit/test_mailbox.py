@@ -14,6 +14,7 @@ import pytest
 
 from django_defer.board import Board, Doing
 from django_defer.mailbox import STOP, Inbox, Mailbox, Outbox
+from django_defer.signals import run_succeeded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,13 +129,22 @@ def test_a_worker_that_asks_gets_the_next_task_without_waiting(cluster: Cluster)
     assert not cluster.is_idle()
 
 
-def test_a_worker_that_leaves_asks_for_nothing(cluster: Cluster) -> None:
+@pytest.mark.parametrize("why", ["it leaves", "somebody is told of the success", ""])
+def test_who_leaves_or_has_a_receiver_to_tell_asks_for_nothing(
+    cluster: Cluster, request: pytest.FixtureRequest, why: str
+) -> None:
+    def receive(sender: object, **kwargs: object) -> None:
+        """Take long."""
+
     inbox = cluster.worker()
     cluster.put("a")
     inbox.get()
-    inbox.leaving = True
+    inbox.leaving = why == "it leaves"
+    if why == "somebody is told of the success":
+        run_succeeded.connect(receive)
+        request.addfinalizer(lambda: run_succeeded.disconnect(receive))
     inbox.ask()
-    assert not cluster.is_idle()
+    assert cluster.is_idle() is not bool(why)
 
 
 def test_a_worker_with_a_message_that_it_has_not_read_is_not_idle(cluster: Cluster) -> None:
