@@ -18,6 +18,8 @@ from django_defer.statements import execute
 from django_defer.states import State
 
 if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
     from django_defer.attempt_facts import Started, Success
     from django_defer.claims import Claim
 
@@ -37,7 +39,7 @@ class ChunkWrites:
 
     def start(self, claim: Claim) -> tuple[bool, Started | None]:
         """Start an attempt; return whether what was unwritten counts, and what to execute."""
-        vendor = self._renew()
+        connection = self._renewed()
         success = self.unwritten
         if success is None:
             return False, attempts.start(self.using, claim, self.worker)
@@ -45,14 +47,14 @@ class ChunkWrites:
         written = now or self._was_written(success)
         if now and started is None:
             self._kept.clear()  # nothing was started, so this commit was durable
-        elif written and vendor == "postgresql":
+        elif written and connection.vendor == "postgresql":
             self._kept.append(success)
         self.unwritten = None
         return written, started
 
     def finish(self) -> bool:
         """Make all of it durable; return whether what was unwritten counts."""
-        self._renew()
+        self._renewed()
         success = self.unwritten
         now = success is not None and attempts.write_success(self.using, success)
         if self._kept and not (now and conf.prepare_statements):
@@ -61,11 +63,8 @@ class ChunkWrites:
         self.unwritten = None
         return now or (success is not None and self._was_written(success))
 
-    def _renew(self) -> str:
-        """Write again what was written on another connection, which may be lost.
-
-        Returns the vendor of the database.
-        """
+    def _renewed(self) -> BaseDatabaseWrapper:
+        """Return the connection; what was written on another, lost one is written again first."""
         connection = connections[self.using]
         connection.ensure_connection()
         if self._session is not connection.connection:
@@ -73,7 +72,7 @@ class ChunkWrites:
                 self._make_durable()
                 self._kept.clear()
             self._session = connection.connection
-        return str(connection.vendor)
+        return connection
 
     def _make_durable(self) -> None:
         with transaction.atomic(using=self.using):

@@ -51,12 +51,11 @@ class World:
         )
 
     def ask(self, claim: Claim, spent: float) -> None:
-        at = self.ticket
         self.board.write(
             0,
             generation=1,
             doing=Doing.BUSY,
-            done=at,
+            done=self.ticket,
             asks=True,
             claim_id=claim.claim_id,
             spent=spent,
